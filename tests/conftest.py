@@ -1,18 +1,28 @@
-"""What all tests share: the world of each test, and a PostgreSQL that needs neither root nor Docker."""
+"""What all tests share: the world of each test, and a PostgreSQL that needs neither root nor Docker.
+
+Fixtures import what they make when they make it: a test that needs none of it starts at once.
+"""
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import SHARED
-from tests.world import Listener, World, a_world
-from tidepool_ingest.ledger import Ledger
+
+if TYPE_CHECKING:
+    from tests.cli.commands import Ran, Run
+    from tests.world import Listener, World
+
+# What tests share asserts, too, and is to say what was unlike what.
+pytest.register_assert_rewrite("tests.happenings", "tests.overlaps", "tests.world")
 
 # How long an example takes says something about the machine and its load, not about what is tested.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -46,6 +56,8 @@ def postgresql() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger that knows nothing: migrating one for each test would take most of their time."""
+    from tidepool_ingest.ledger import Ledger
+
     path = tmp_path_factory.mktemp("ledger") / "empty.db"
     ledger = Ledger(f"sqlite:///{path}")
     ledger.migrate()
@@ -56,6 +68,8 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def world(tmp_path: Path, empty_ledger: Path) -> Iterator[World]:
     """The world of each test."""
+    from tests.world import World, a_world
+
     with a_world(tmp_path, empty_ledger, World) as made:
         yield made
 
@@ -63,6 +77,8 @@ def world(tmp_path: Path, empty_ledger: Path) -> Iterator[World]:
 @pytest.fixture
 def listener() -> Iterator[Listener]:
     """All log lines, the libraries' too, at the lowest level."""
+    from tests.world import Listener
+
     heard = Listener()
     root = logging.getLogger()
     level = root.level
@@ -71,3 +87,37 @@ def listener() -> Iterator[Listener]:
     yield heard
     root.setLevel(level)
     root.removeHandler(heard)
+
+
+@pytest.fixture
+def elsewhere(world: World, empty_ledger: Path) -> Iterator[Callable[..., World]]:
+    """Start another deployment, with an empty ledger unless told otherwise."""
+    from tests.happenings import deployment
+
+    with ExitStack() as stack:
+
+        def start(ledger: Path = empty_ledger, name: str = "second") -> World:
+            return stack.enter_context(deployment(world, ledger, name))
+
+        yield start
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run a command in this process, in an empty folder and with no settings in the environment."""
+    from tests.cli.commands import Ran
+    from tidepool_ingest.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TIDEPOOL_LEDGER", raising=False)
+    monkeypatch.delenv("TIDEPOOL_STAGING_ROOT", raising=False)
+
+    def run(*arguments: object) -> Ran:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as ending:
+            code = int(ending.code or 0)
+        out, err = capsys.readouterr()
+        return Ran(code, out, err)
+
+    return run

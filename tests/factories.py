@@ -10,11 +10,14 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import requests
 from sqlalchemy import update
 
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, FoundBatch, Ledger
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.ledger.transitions import TIME_COLUMN
+from tidepool_simulator import PUBLIC_CLIENT_ID, Simulator
+from tidepool_simulator.rules import Rule
 from tidepool_simulator.sample import SAMPLE_USERS
 
 Record = dict[str, Any]
@@ -180,3 +183,40 @@ def set_data_set_state(ledger: Ledger, data_set: int, state: DataSetState, **val
     values = {**values, **reached, "state": state, "updated_at": now}
     with ledger.database.writing() as connection:
         connection.execute(update(data_sets).where(data_sets.c.id == data_set).values(values))
+
+
+TOO_HIGH = Rule(type="cbg", pointer="/value", above=20)
+
+
+BAD = 22.5
+
+
+def some_bad(count: int = 20, bad: tuple[int, ...] = (3, 4, 11)) -> list[dict[str, Any]]:
+    return [cbg(number, BAD if number in bad else 6.5) for number in range(count)]
+
+
+def begin_data_set(ledger: Ledger, batch: int, data_set_type: str = "normal") -> int:
+    is_feed = data_set_type == "continuous"
+    row = ledger.data_sets.begin_opening(
+        batch,
+        data_set_type=data_set_type,
+        deduplicator="org.example.d",
+        expected_rows=5,
+        origin=TaskOrigin(),
+        data_set_id="upid_0123456789ab" if is_feed else None,
+    )
+    return row.id
+
+
+def refresh_token(simulator: Simulator) -> str:
+    """Sign the uploader in, as a person does once."""
+    account = simulator.accounts["uploader"]
+    auth = requests.get(f"{simulator.base_url}/info", timeout=5).json()["auth"]
+    url = f"{auth['url']}/realms/{auth['realm']}/protocol/openid-connect/token"
+    form = {
+        "grant_type": "password",
+        "client_id": PUBLIC_CLIENT_ID,
+        "username": account.username,
+        "password": account.password,
+    }
+    return str(requests.post(url, data=form, timeout=5).json()["refresh_token"])

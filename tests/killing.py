@@ -64,3 +64,19 @@ class Killer:
             return result
 
         return watched
+
+
+CALLS = [
+    "begin_upload",
+    "begin_opening",
+    "open_data_set",
+    "mark_open",
+    *["begin_chunk", "upload_data", "chunk_stored"] * 3,
+    "begin_close",
+    "close_data_set",
+    "mark_closed",
+    "read_data",
+    "mark_verified",
+    "mark_verified",
+]
+"""What an upload of three chunks does: requests and notes in their order."""

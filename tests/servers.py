@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import secrets
 import shutil
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from dev.processes import LocalProcess, end
+from sqlalchemy import create_engine, make_url, text
 
 from tests.ports import free_port, is_open
 
@@ -105,3 +107,17 @@ def azure_server(log: Path) -> Iterator[str]:
     with serving([*command, "--skipApiVersionCheck", "--disableTelemetry"], port, log, environment):
         endpoint = f"BlobEndpoint=http://127.0.0.1:{port}/{account}"
         yield f"DefaultEndpointsProtocol=http;AccountName={account};AccountKey={key};{endpoint}"
+
+
+@contextmanager
+def postgresql_database(server: str) -> Iterator[str]:
+    """Make an empty database on a server, and return its address."""
+    url = make_url(server).set(drivername="postgresql+psycopg")
+    name = f"ledger_{secrets.token_hex(4)}"
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield url.set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()

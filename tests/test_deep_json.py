@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.deep_values import BROKEN, nested
 from tidepool_ingest import deep_json
 
 DEPTH = 10_000
@@ -26,18 +27,6 @@ def levels(value: Any) -> int:
         items = list(value.values()) if isinstance(value, dict) else value
         value = items[-1] if items else None
     return found
-
-
-def nested(rng: random.Random, depth: int) -> Any:
-    leaves: list[Any] = [None, True, False, 0, -1, 2.5, 1e300, 2**70, "", "é", '"\\\n', "\ud800", [], {}]
-    value: Any = rng.choice(leaves)
-    for _ in range(depth):
-        beside = [rng.choice(leaves) for _ in range(rng.randrange(3))]
-        items = [*beside, value]
-        rng.shuffle(items)
-        names = rng.sample(["z", "a", "", "é", "\n", "b c"], len(items))
-        value = items if rng.random() < 0.5 else dict(zip(names, items, strict=True))
-    return value
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -62,7 +51,6 @@ def test_walking_gives_what_the_library_gives(seed: int) -> None:
             assert deep_json._walk(text + " x", 0, json.JSONDecoder()) == (json.loads(text), len(text))
 
 
-BROKEN = ["{", "}", ',"a"]', '{"a" 1}', "{1:2}", '{"a":}', "[1 2]", "[1,]", "{,}", '"', "[1}", "NaN x"]
 DEEP = "[" * 5_000
 
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import update
 from upath import UPath
 
-from tests.cli.conftest import Run
+from tests.cli.commands import Run
 from tests.factories import found, set_batch_state
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.schema import batches

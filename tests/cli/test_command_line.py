@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Run, cbg, ndjson
+from tests.cli.commands import Run, cbg, ndjson
 from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest import __version__
 from tidepool_ingest.cli import COMMANDS, parser

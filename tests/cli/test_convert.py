@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from tests.cli.conftest import Ran, Run, cbg, ndjson
+from tests.cli.commands import Ran, Run, cbg, ndjson
 from tests.formats.readers import VendorReader, vendor_file
 from tidepool_ingest.formats import FORMATS
 

@@ -14,7 +14,7 @@ import pytest
 from openpyxl import Workbook
 
 from tests import PROJECT
-from tests.cli.conftest import Run
+from tests.cli.commands import Run
 from tests.console import files_of
 from tidepool_ingest.errors import FAULTS_BY_CODE
 from tidepool_ingest.formats import FORMATS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import USER, Run
+from tests.cli.commands import USER, Run
 from tests.factories import found, set_data_set_state
 from tidepool_ingest.ledger import DataSetState, Ledger, TaskOrigin
 from tidepool_ingest.privacy import short_hash

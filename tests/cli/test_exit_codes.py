@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import PROJECT
-from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
+from tests.cli.commands import DEVICE, USER, Run, cbg, ndjson
 from tidepool_ingest.cli import COMMANDS
 from tidepool_ingest.ledger import Ledger
 from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, Simulator

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.commands import Run
 from tests.factories import found
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.privacy import short_hash

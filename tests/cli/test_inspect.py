@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests import PROJECT
-from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
+from tests.cli.commands import DEVICE, USER, Run, cbg, ndjson
 from tests.cli.made_up import HELD, KNOWN, day, days, inspection
 from tests.factories import found, set_batch_state
 from tidepool_ingest.cli.inspect_next import Invocation

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
+from tests.cli.commands import DEVICE, USER, Run, cbg, ndjson
 from tests.timing import PATIENCE_SECONDS
 from tidepool_ingest.cli import main, progress
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from tests.cli.conftest import Run
-from tests.client.test_against_simulator import refresh_token
+from tests.cli.commands import Run
+from tests.factories import refresh_token
 from tidepool_ingest.cli.summaries import PeopleFound
 from tidepool_ingest.client.connections import CONNECTION_VARIABLE
 from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, PUBLIC_CLIENT_ID, Simulator

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.cli.conftest import USER, Run, cbg, ndjson
+from tests.cli.commands import USER, Run, cbg, ndjson
 
 CONTENT = ndjson(*[cbg(time=f"2026-03-01T00:0{minute}:00Z") for minute in range(5)])
 KINDS = {"plain": CONTENT, "gz": gzip.compress(CONTENT), "zst": zstandard.compress(CONTENT), "short": b"{}"}

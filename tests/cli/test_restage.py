@@ -9,7 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 from upath import UPath
 
-from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
+from tests.cli.commands import DEVICE, USER, Run, cbg, ndjson
 from tidepool_ingest.staging.quarantine import Place, QuarantineWriter
 
 OWNED = {"id": "e263bc1a-5976-4c05-a969-d03074c5b552", "source": "demo", "_active": True}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
+from tests.cli.commands import DEVICE, USER, Run, cbg, ndjson
 from tidepool_ingest.privacy import short_hash
 
 DAY = "2026-03-05"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.commands import Run
 from tests.factories import found, set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, TaskOrigin
 from tidepool_ingest.privacy import short_hash

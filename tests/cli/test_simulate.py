@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.cli.conftest import Run
+from tests.cli.commands import Run
 from tests.timing import PATIENCE_SECONDS
 
 

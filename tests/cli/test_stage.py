@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import DEVICE, USER, Ran, Run, cbg, ndjson
+from tests.cli.commands import DEVICE, USER, Ran, Run, cbg, ndjson
 from tidepool_ingest.staging.errors import BatchError
 
 

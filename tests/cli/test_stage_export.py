@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from upath import UPath
 
-from tests.cli.conftest import USER, Ran, Run, cbg, ndjson
+from tests.cli.commands import USER, Ran, Run, cbg, ndjson
 from tests.factories import DAY
 from tests.formats.readers import VendorReader, vendor_file
 from tests.world import World

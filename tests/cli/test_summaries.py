@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests import PROJECT
-from tests.cli.conftest import DEVICE, USER, Ran, Run, cbg, ndjson
+from tests.cli.commands import DEVICE, USER, Ran, Run, cbg, ndjson
 from tidepool_ingest.cli.summaries import SUMMARIES, Conversion, Stagings, Validations, schema_of
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.commands import Run
 from tidepool_ingest.ledger import ActionKind, ActionStatus, Ledger
 
 HOST = "api.example.org"

@@ -18,8 +18,7 @@ import pytest
 
 from tests import PROJECT
 from tests.factories import DAY, NONE, TRUNCATE, bolus, cbg, readings
-from tests.maintenance.test_rebuild import connection
-from tests.maintenance.test_reconcile import reconcile
+from tests.happenings import connection, reconcile
 from tests.timing import PATIENCE_SECONDS
 from tests.world import QUICK, World
 from tidepool_ingest import plan

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import DEVICE, USER, Run, cbg, ndjson
+from tests.cli.commands import DEVICE, USER, Run, cbg, ndjson
 from tests.formats.readers import VendorReader, vendor_file
 from tidepool_ingest.codes import in_words
 from tidepool_ingest.formats import FORMATS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from tests.cli.conftest import Run, cbg, ndjson
+from tests.cli.commands import Run, cbg, ndjson
 from tidepool_ingest.formats.reader import MAX_RECORD_BYTES
 
 GOOD = {"accepted": True, "errors": []}

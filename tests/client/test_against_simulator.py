@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import requests
 
+from tests.factories import refresh_token
 from tests.timing import PATIENCE_SECONDS, clock_of_tokens, until
 from tidepool_ingest.client import (
     BackOff,
@@ -375,19 +375,6 @@ def connected(simulator: Any, mode: str, **more: Any) -> TidepoolClient:
         "refresh_token": lambda: {**public, "refresh_token": refresh_token(simulator)},
     }[mode]()
     return connect(settings(simulator, mode, **values), backoff=QUICK, **more)
-
-
-def refresh_token(simulator: Any) -> str:
-    account = simulator.accounts["uploader"]
-    form = {
-        "grant_type": "password",
-        "client_id": simulator_package.PUBLIC_CLIENT_ID,
-        "username": account.username,
-        "password": account.password,
-    }
-    realm = requests.get(f"{simulator.base_url}/info", timeout=5).json()["auth"]["realm"]
-    url = f"{simulator.base_url}/realms/{realm}/protocol/openid-connect/token"
-    return str(requests.post(url, data=form, timeout=5).json()["refresh_token"])
 
 
 LIFETIME = 60.0

@@ -12,8 +12,7 @@ import pytest
 from upath import UPath
 
 from tests.formats.clarity_files import HEADER as CLARITY_HEADER
-from tests.formats.test_libreview import HEADER as LIBREVIEW_HEADER
-from tests.formats.test_libreview import TITLE as LIBREVIEW_TITLE
+from tests.formats.libreview_files import HEADER, TITLE
 from tidepool_ingest.cli.validate import print_verdicts
 from tidepool_ingest.codes.explanation import DATA_SET, RECORD, VERDICT
 from tidepool_ingest.formats import FORMATS, read_manifest
@@ -58,10 +57,7 @@ MAPPING: Final[dict[str, Any]] = {
 
 FRAMES: Final = {
     "clarity": ",".join(CLARITY_HEADER) + "\n",
-    "libreview": LIBREVIEW_TITLE.format(generated="20-03-2026 12:00 UTC")
-    + "\n"
-    + LIBREVIEW_HEADER.format(units="mmol/L")
-    + "\n",
+    "libreview": TITLE.format(generated="20-03-2026 12:00 UTC") + "\n" + HEADER.format(units="mmol/L") + "\n",
     "table": "No,Meter,When,Kind,Value,Lasts\n",
 }
 """What stands above the rows of a format."""

@@ -6,19 +6,23 @@ import re
 import tomllib
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from sqlalchemy import make_url
 
 from tests import PROJECT
-from tests.deployment.conftest import Compose, dockerfile_lines, environment, filled
+from tests.deployment.files import (
+    Compose,
+    airflow_pin,
+    airflow_settings,
+    dockerfile_lines,
+    environment,
+    filled,
+    options,
+    pins,
+)
 from tidepool_airflow.settings import Settings, deployment, variable_of
 from tidepool_ingest.ledger.database import ledger_url
-
-PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?==(?P<version>[^\s;]+)", re.MULTILINE)
 
 PROVIDERS = {
     "AIRFLOW__CORE__EXECUTOR": "apache-airflow-providers-celery",
@@ -26,42 +30,6 @@ PROVIDERS = {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "apache-airflow-providers-postgres",
 }
 """What the choice behind a setting needs to be installed."""
-
-
-def pins() -> dict[str, str]:
-    return {
-        found["name"]: found["version"]
-        for found in PINNED.finditer((PROJECT / "requirements.txt").read_text())
-    }
-
-
-def airflow_pin() -> str:
-    found = re.search(r"^apache-airflow==(\S+)$", (PROJECT / "requirements.in").read_text(), re.MULTILINE)
-    assert found is not None
-    return found[1]
-
-
-def options() -> set[tuple[str, str]]:
-    """Return section and key of every option of Airflow and of the providers in use."""
-    import airflow
-
-    written = Path(airflow.__file__).parent / "config_templates" / "config.yml"
-    sections: list[dict[str, Any]] = [yaml.safe_load(written.read_text())]
-    for provider in ("celery", "fab"):
-        module = import_module(f"airflow.providers.{provider}.get_provider_info")
-        sections.append(module.get_provider_info()["config"])
-    return {
-        (section, key) for each in sections for section, content in each.items() for key in content["options"]
-    }
-
-
-def airflow_settings(compose: Compose) -> dict[str, str]:
-    return {
-        name: value
-        for service in compose.services.values()
-        for name, value in environment(service)
-        if name.startswith("AIRFLOW__") and value is not None
-    }
 
 
 def test_installed_airflow_is_the_pinned_one() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests import PROJECT
-from tests.deployment.conftest import Compose, environment, filled
+from tests.deployment.files import Compose, environment, filled
 
 ONE_SHOT = {"airflow-init", "sample", "store-sample"}
 """Services that end by themselves."""

@@ -13,14 +13,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tests import PROJECT
-from tests.deployment.conftest import Compose, filled, settings
-
-
-def shell_block(manual: str, start: str) -> str:
-    """Return the manual's one shell block that holds the given text."""
-    blocks = [block for block in re.findall(r"```sh\n(.*?)```", manual, flags=re.DOTALL) if start in block]
-    assert len(blocks) == 1
-    return str(blocks[0])
+from tests.deployment.files import Compose, filled, settings, shell_block
 
 
 @pytest.fixture

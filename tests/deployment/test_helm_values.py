@@ -16,8 +16,7 @@ import pytest
 import yaml
 
 from tests import PROJECT
-from tests.deployment.conftest import Compose, environment, filled
-from tests.deployment.test_airflow_settings import airflow_pin, airflow_settings, options, pins
+from tests.deployment.files import Compose, airflow_pin, airflow_settings, environment, filled, options, pins
 
 CHART: dict[str, Any] = json.loads((PROJECT / "tests" / "deployment" / "chart-keys.json").read_text())
 """The keys of the official chart's own ``values.yaml``: a mapping for a key with others below it, empty where

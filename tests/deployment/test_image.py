@@ -8,7 +8,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 from tests import PROJECT
-from tests.deployment.conftest import dockerfile_lines
+from tests.deployment.files import dockerfile_lines
 
 
 def let_in() -> list[str]:

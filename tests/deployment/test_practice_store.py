@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import PROJECT
-from tests.deployment.conftest import Compose, settings
-from tests.deployment.test_env_and_manual import shell_block
+from tests.deployment.files import Compose, settings, shell_block
 from tests.servers import s3_server
 from tidepool_ingest.cli import main
 from tidepool_simulator.sample import SAMPLE_USERS

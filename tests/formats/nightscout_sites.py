@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -146,3 +147,53 @@ def holes_and_overlaps(basals: Sequence[tuple[str, str, float, object]]) -> list
         if abs(gap) > 0.001:
             gaps.append(gap)
     return gaps
+
+
+DAY = 24 * 60
+
+
+def a_site(seed: int, days: float = 2) -> tuple[list[Document], list[Document]]:
+    """Return treatments of a loop in the order of time, and its profiles."""
+    chosen = random.Random(seed)
+    treatments: list[Document] = []
+    minute = 0.0
+    while minute < days * DAY:
+        minute += chosen.choice([5, 5, 5, 10, 60, 400])
+        kind = chosen.choice(
+            ["temp", "temp", "temp", "percent", "smb", "meal", "stop", "end", "target", "switch"]
+        )
+        if kind == "temp":
+            treatments.append(temp(minute, chosen.choice([0, 0.5, 2]), 30, enteredBy="iAPS"))
+        elif kind == "percent":
+            treatments.append(
+                treatment(
+                    minute, "Temp Basal", percent=chosen.choice([-50, 30]), duration=chosen.choice([30, 300])
+                )
+            )
+        elif kind == "smb":
+            treatments += [
+                treatment(minute, name, insulin=0.1, _id=f"{name}{minute}") for name in ("SMB", "Bolus")
+            ]
+        elif kind == "meal":
+            treatments.append(treatment(minute, "Meal Bolus", insulin=3, carbs=40))
+        elif kind == "stop":
+            treatments.append(treatment(minute, "Suspend Pump"))
+            treatments.append(treatment(minute + 3, "Resume Pump"))
+        elif kind == "end":
+            treatments.append(temp(minute, 0, 0))
+        elif kind == "target":
+            treatments.append(
+                treatment(
+                    minute,
+                    "Temporary Target",
+                    targetTop=100,
+                    targetBottom=100,
+                    duration=chosen.choice([0, 60]),
+                    units="mg/dl",
+                )
+            )
+    profiles = [
+        profile(-99, rates={"00:00": 1, "06:00": 1.4, "15:30": 0.8}, zone="Europe/Moscow"),
+        profile(DAY, rates={"00:00": 0.9, "08:00": 1.1}, zone="Asia/Tashkent"),
+    ]
+    return treatments, profiles

@@ -10,15 +10,12 @@ import pytest
 
 from tests.factories import DEVICE, readings
 from tests.formats.readers import VendorReader, vendor_file
-from tests.upload.test_discovery import elsewhere
 from tests.world import FeedWorld, World, a_world
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.reader import Block
 from tidepool_ingest.guards.marks import CONVERTERS, KEY, LARGEST, VERSION_MAX
 from tidepool_ingest.model.gojson import go_json_size
 from tidepool_ingest.staging.source_file import SourceFile
-
-__all__ = ["elsewhere"]
 
 ROWS = [f"A,,2026-03-05T08:0{minute}:00,6.{minute}" for minute in range(4)]
 EXPORT = vendor_file(*ROWS)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from tests.formats.nightscout_sites import (
+    DAY,
     Document,
+    a_site,
     holes_and_overlaps,
     profile,
     read,
@@ -23,8 +25,6 @@ from tests.formats.nightscout_sites import (
 )
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import FileOptions
-
-DAY = 24 * 60
 
 
 def test_a_temp_basal_is_cut_where_the_next_one_begins(tmp_path: Path) -> None:
@@ -336,53 +336,6 @@ def test_a_schedule_needs_a_clock(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- the whole of it
-
-
-def a_site(seed: int, days: float = 2) -> tuple[list[Document], list[Document]]:
-    """Return treatments of a loop in the order of time, and its profiles."""
-    chosen = random.Random(seed)
-    treatments: list[Document] = []
-    minute = 0.0
-    while minute < days * DAY:
-        minute += chosen.choice([5, 5, 5, 10, 60, 400])
-        kind = chosen.choice(
-            ["temp", "temp", "temp", "percent", "smb", "meal", "stop", "end", "target", "switch"]
-        )
-        if kind == "temp":
-            treatments.append(temp(minute, chosen.choice([0, 0.5, 2]), 30, enteredBy="iAPS"))
-        elif kind == "percent":
-            treatments.append(
-                treatment(
-                    minute, "Temp Basal", percent=chosen.choice([-50, 30]), duration=chosen.choice([30, 300])
-                )
-            )
-        elif kind == "smb":
-            treatments += [
-                treatment(minute, name, insulin=0.1, _id=f"{name}{minute}") for name in ("SMB", "Bolus")
-            ]
-        elif kind == "meal":
-            treatments.append(treatment(minute, "Meal Bolus", insulin=3, carbs=40))
-        elif kind == "stop":
-            treatments.append(treatment(minute, "Suspend Pump"))
-            treatments.append(treatment(minute + 3, "Resume Pump"))
-        elif kind == "end":
-            treatments.append(temp(minute, 0, 0))
-        elif kind == "target":
-            treatments.append(
-                treatment(
-                    minute,
-                    "Temporary Target",
-                    targetTop=100,
-                    targetBottom=100,
-                    duration=chosen.choice([0, 60]),
-                    units="mg/dl",
-                )
-            )
-    profiles = [
-        profile(-99, rates={"00:00": 1, "06:00": 1.4, "15:30": 0.8}, zone="Europe/Moscow"),
-        profile(DAY, rates={"00:00": 0.9, "08:00": 1.1}, zone="Asia/Tashkent"),
-    ]
-    return treatments, profiles
 
 
 @pytest.mark.parametrize("seed", range(6))

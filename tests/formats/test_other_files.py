@@ -14,14 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cli.conftest import USER, Run, cbg, run
+from tests.cli.commands import USER, Run, cbg
 from tests.factories import readings
 from tests.world import World
 from tidepool_ingest.formats import json_array, ndjson
 from tidepool_ingest.formats.reader import Block
 from tidepool_ingest.staging.errors import BatchError
-
-__all__ = ["run"]
 
 RECORDS = readings(4)
 

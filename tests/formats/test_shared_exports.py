@@ -18,8 +18,7 @@ import pytest
 from upath import UPath
 
 from tests import SHARED
-from tests.formats.tables import convert
-from tests.formats.test_table_files import parquet, workbook
+from tests.formats.tables import convert, parquet, workbook
 from tidepool_ingest.formats import SourceReader
 from tidepool_ingest.formats.nightscout import NightscoutReader
 from tidepool_ingest.formats.reader import ReadingContext

@@ -18,14 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from tests.cli.conftest import Ran, Run, run
+from tests.cli.commands import Ran, Run
 from tests.factories import DAY
 from tests.formats.tables import mapping
 from tests.world import World
 from tidepool_ingest.stage.people import split
 from tidepool_ingest.staging.errors import BatchError
-
-__all__ = ["run"]
 
 STUDY = mapping(deviceId={"column": "Serial", "prefix": "Study-"})
 NAMES = ["PtID", "Serial", "t", "v"]

@@ -6,16 +6,15 @@ import json
 import pickle
 import random
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from upath import UPath
 
 from tests import PROJECT
-from tests.formats.tables import CBG, Converted, convert, devices, mapping
+from tests.formats.tables import CBG, STUDY, Converted, convert, devices, error_of, examples, mapping, study
 from tests.world import World
 from tidepool_ingest.formats import read_manifest
 from tidepool_ingest.formats.holds import ClockHeldError
@@ -36,27 +35,7 @@ def value(**options: Any) -> dict[str, Any]:
     return mapping({"record": CBG["record"] | {"value": {"column": "v"} | options}})
 
 
-def error_of(folder: Path, content: str | bytes, table: dict[str, Any], **options: Any) -> BatchError:
-    with pytest.raises(BatchError) as caught:
-        convert(folder, content, table, **options)
-    return caught.value
-
-
 # ---------------------------------------------------------------- the documentation
-
-
-_BLOCKS = re.compile(r"```(json|csv|ndjson)\n(.*?)```", re.DOTALL)
-
-
-def examples() -> list[tuple[dict[str, Any], str, str]]:
-    """Return the examples of the documentation: entry of the manifest, table and records."""
-    page = (PROJECT / "docs" / "formats.md").read_text()
-    section = page.partition("\n### Examples\n")[2].partition("\n### ")[0]
-    blocks = _BLOCKS.findall(section)
-    assert [kind for kind, _ in blocks] == ["json", "csv", "ndjson"] * 3
-    return [
-        (json.loads(blocks[at][1]), blocks[at + 1][1], blocks[at + 2][1]) for at in range(0, len(blocks), 3)
-    ]
 
 
 @pytest.mark.parametrize(("entry", "table", "records"), examples())
@@ -964,47 +943,12 @@ def test_other_formats_take_no_mapping(world: World) -> None:
 # ---------------------------------------------------------------- every cut, every damage
 
 
-def _study(rows: int, chance: random.Random) -> list[str]:
-    """Return rows of a study over the night in which clocks go back, each with a number of its own."""
-    start, lines = datetime(2026, 10, 24, 22, tzinfo=UTC), []
-    for number in range(rows):
-        shown = (start + timedelta(minutes=5 * number)).astimezone(ZoneInfo("Europe/Berlin"))
-        cells = [chance.choice(["", "5.5", "LO"]), chance.choice(["", "0.8", "0.75"]), chance.choice("RL-")]
-        lines.append(f"{shown:%Y-%m-%d %H:%M:%S},{','.join(cells)},{number}")
-    return lines
-
-
-STUDY = mapping(
-    {
-        "record": CBG["record"]
-        | {"units": "mmol/L", "value": {"column": "v", "low": {"words": ["LO"], "value": 2.2}}}
-    },
-    {
-        "when": {"column": "k", "in": ["R", "L"]},
-        "record": {
-            "type": "insulin",
-            "dose": {"units": "Units", "total": {"column": "r"}},
-            "formulation": {"simple": {"actingType": {"column": "k", "map": {"R": "rapid", "L": "long"}}}},
-        },
-    },
-    {
-        "record": {
-            "type": "basal",
-            "deliveryType": "automated",
-            "rate": {"column": "r"},
-            "duration": {"toNext": {"max": "PT12M", "to": "ms"}},
-        }
-    },
-    time={"column": "t", "format": "iso", "order": "oldest-first"},
-)
-
-
 @pytest.mark.parametrize("names", [[], ["n"]])
 def test_any_cut_into_overlapping_exports_gives_the_same_records(tmp_path: Path, names: list[str]) -> None:
     chance = random.Random(3)
     night = range(20, 55)  # nobody can tell the passes of an hour apart by a part of it
     for _ in range(8):
-        rows = _study(90, chance)
+        rows = study(90, chance)
         cut = chance.choice([at for at in range(4, 90) if at not in night])
         pieces = [rows, rows[:cut], rows[cut - 4 :]]
 
@@ -1019,7 +963,7 @@ def test_any_cut_into_overlapping_exports_gives_the_same_records(tmp_path: Path,
 
 
 def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
-    content = "\n".join(["t,v,r,k,n", *_study(200, random.Random(4))])
+    content = "\n".join(["t,v,r,k,n", *study(200, random.Random(4))])
 
     assert convert(tmp_path, content, STUDY).lines == convert(tmp_path, content, STUDY).lines
 
@@ -1048,7 +992,7 @@ def damaged(rows: int, seed: int) -> bytes:
     """Return a table with something wrong in most rows."""
     chance = random.Random(seed)
     lines = []
-    for line in _study(rows, chance):
+    for line in study(rows, chance):
         at, length = chance.randrange(len(line)), chance.choice([0, 0, 1, 3])
         changed = f"{line[:at]}{chance.choice(_DAMAGES)}{line[at + length :]}".encode()
         if not chance.randrange(10):

@@ -19,25 +19,25 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tests.cli.conftest import USER, Run, run
-from tests.formats.tables import CBG, Converted, convert, mapping
-from tests.formats.test_table import STUDY, _study, error_of, examples
+from tests.cli.commands import USER, Run
+from tests.formats.tables import (
+    CBG,
+    STUDY,
+    Columns,
+    Converted,
+    convert,
+    error_of,
+    examples,
+    mapping,
+    parquet,
+    study,
+    workbook,
+)
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import ReadingContext
 from tidepool_ingest.formats.table import TableColumnError
 from tidepool_ingest.formats.table.files import texts_of
 from tidepool_ingest.staging.errors import BatchError
-
-__all__ = ["run"]
-
-Columns = dict[str, Any]
-
-
-def parquet(columns: Columns, **options: Any) -> bytes:
-    """Return a Parquet file; a column is a list, or an array with a type of its own."""
-    file = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns), file, **options)
-    return file.getvalue()
 
 
 def columns_of(text: str, delimiter: str = ",") -> Columns:
@@ -173,7 +173,7 @@ def test_a_mapping_for_a_decimal_comma_reads_numbers_too(tmp_path: Path, place: 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
 def test_any_compression_and_row_groups(tmp_path: Path, compression: str) -> None:
-    text = "\n".join(["t,v,r,k,n", *_study(900, random.Random(6))])
+    text = "\n".join(["t,v,r,k,n", *study(900, random.Random(6))])
 
     found = convert(tmp_path, parquet(columns_of(text), compression=compression, row_group_size=137), STUDY)
 
@@ -298,7 +298,7 @@ def mutations(content: bytes, count: int, seed: int) -> Iterable[bytes]:
 
 @pytest.mark.parametrize("options", [{"compression": "snappy"}, {"compression": "none"}])
 def test_damaged_parquet_ends_in_an_error_of_our_own(tmp_path: Path, options: dict[str, Any]) -> None:
-    text = "\n".join(["t,v,r,k,n", *(f"{row}" for row in _study(60, random.Random(7)))])
+    text = "\n".join(["t,v,r,k,n", *(f"{row}" for row in study(60, random.Random(7)))])
     columns = columns_of(text) | {"n": [f"Canary{number}" for number in range(60)], "r": [1.5] * 60}
 
     ends = {ends_well(tmp_path, one, STUDY) for one in mutations(parquet(columns, **options), 60, 8)}
@@ -334,26 +334,12 @@ def test_parquet_is_staged_as_it_is(run: Run, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- workbooks
 
 
-def workbook(rows: Iterable[Iterable[Any]], **more: Any) -> bytes:
-    """Return a workbook with one sheet of these rows; ``prepare`` may change it."""
-    book = openpyxl.Workbook()
-    sheet = book.active
-    assert sheet is not None
-    for row in rows:
-        sheet.append(list(row))
-    if prepare := more.get("prepare"):
-        prepare(book)
-    file = io.BytesIO()
-    book.save(file)
-    return file.getvalue()
-
-
 def sheet_of(text: str, delimiter: str = ",") -> bytes:
     return workbook(csv.reader(io.StringIO(text), delimiter=delimiter))
 
 
 def test_a_study_as_a_workbook(tmp_path: Path) -> None:
-    text = "\n".join(["t,v,r,k,n", *_study(700, random.Random(6))])
+    text = "\n".join(["t,v,r,k,n", *study(700, random.Random(6))])
 
     found = convert(tmp_path, sheet_of(text), STUDY)
 
@@ -501,7 +487,7 @@ def test_other_archives_and_a_missing_library(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_workbooks_end_in_an_error_of_our_own(tmp_path: Path) -> None:
-    text = "\n".join(["t,v,r,k,n", *(f"{row}Canary" for row in _study(40, random.Random(7)))])
+    text = "\n".join(["t,v,r,k,n", *(f"{row}Canary" for row in study(40, random.Random(7)))])
     content = sheet_of(text)
     parts = ["xl/worksheets/sheet1.xml", "xl/workbook.xml", "xl/styles.xml", "[Content_Types].xml"]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,14 +13,13 @@ import pytest
 from upath import UPath
 
 from tests.factories import DEVICE, TRUNCATE, Record, bolus, cbg, set_batch_state, set_data_set_state
-from tests.maintenance.test_rebuild import Elsewhere, rebuilt
-from tests.upload.test_discovery import elsewhere
-from tests.upload.test_reverification import in_the_store
+from tests.guards.clock_reader import LONDON, NEW_YORK, RENAMED, SERIAL, ClockReader, rows
+from tests.happenings import Elsewhere, in_the_store, rebuilt
 from tests.world import Outcome, World
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.ndjson import NdjsonReader
-from tidepool_ingest.formats.reader import Block, Reader
+from tidepool_ingest.formats.reader import Reader
 from tidepool_ingest.guards import HeldError
 from tidepool_ingest.guards.before import DeviceChangedError, days_that_differ
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
@@ -30,35 +28,8 @@ from tidepool_ingest.maintenance.rebuild import FOUND
 from tidepool_ingest.staged_batch import StagedBatch
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.manifest import Deletion, Manifest, StagedFile, ZonePeriod
-from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_ingest.upload import reverify_one, withdraw_batch
-
-__all__ = ["elsewhere"]
-
-NEW_YORK, LONDON = "America/New_York", "Europe/London"
-SERIAL = "MX-4711-0815"
-
-
-class ClockReader(Reader):
-    """Rows ``<local time>;<value>`` of a device of which files tell the serial number."""
-
-    name = "test-clock"
-    has_own_rows = True
-    options = frozenset({"timezone", "serial"})
-
-    def rows(self, file: SourceFile) -> Iterator[Block]:
-        times = LocalTimes(self.context.periods_of(file))
-        lines = b"".join(file.pieces()).splitlines()
-        yield Block(0, [self._record(times, line.decode()) for line in lines], staged=lines)
-
-    def _record(self, times: LocalTimes, row: str) -> bytes:
-        local, value = row.split(";")
-        read = times.read(local)
-        record = {"type": "cbg", "time": read.time, "deviceTime": local, "timezoneOffset": read.offset}
-        more = {"deviceId": self.context.device_id, "units": "mmol/L", "value": float(value)}
-        origin = {"origin": {"id": f"cbg:{local}"}}
-        return json.dumps(record | more | origin).encode()
 
 
 class AccountReader(ClockReader):
@@ -72,17 +43,6 @@ class AccountReader(ClockReader):
 def _formats(monkeypatch: pytest.MonkeyPatch) -> None:
     for reader in (ClockReader, AccountReader, TravellingReader, InstantReader):
         monkeypatch.setitem(FORMATS, reader.name, reader)
-
-
-def rows(first: str, days: int = 1, every: int = 6, value: float = 5.0) -> bytes:
-    """Return a row each few hours, from midnight of a day."""
-    midnight = date.fromisoformat(first)
-    shown = [
-        f"{midnight + timedelta(days=day)}T{hour:02}:00:00;{value}"
-        for day in range(days)
-        for hour in range(0, 24, every)
-    ]
-    return "\n".join(shown).encode()
 
 
 def stage_rows(
@@ -384,8 +344,6 @@ def test_other_types_of_the_same_days_do_not_show_twice(world: World) -> None:
 
 
 # ---------------------------------------------------------------- another name
-
-RENAMED = {"deviceId": "device-2"}
 
 
 def test_a_device_that_is_called_otherwise_is_held(world: World) -> None:

@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 import threading
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.factories import DAY, DEVICE, NONE, ORIGIN, TRUNCATE, bolus, readings
+from tests.factories import DAY, DEVICE, NONE, ORIGIN, TRUNCATE, readings
+from tests.overlaps import BOTH, OLDER, amounts, closes, dose, held, ready, verified
 from tests.world import World
 from tidepool_ingest.guards import OlderThanUploadedError
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.window import Window
 
-OLDER = DAY - timedelta(days=1)
-BOTH = Window(OLDER, DAY)
 MINUTES_A_DAY = 1440
-
-
-def dose(amount: float, minute: int = 0) -> list[dict[str, Any]]:
-    """A bolus: a corrected one has the same hash, so that the set closed last wins."""
-    return [bolus(minute, amount)]
-
-
-def amounts(world: World, **more: Any) -> list[float]:
-    return sorted(datum["normal"] for datum in world.visible(**more))
-
-
-def held(world: World, number: int) -> bool:
-    row = world.row(number)
-    return (row.state, row.reason) == (BatchState.HELD, "older-than-uploaded")
-
-
-def verified(world: World, records: list[dict[str, Any]], day: date = DAY, **staged: Any) -> int:
-    """Stage one batch, bring it to verified, and return its number."""
-    world.stage(records, day=day, **staged)
-    (number,) = world.run(Window(day, day)).uploaded
-    return number
-
-
-def ready(world: World, records: list[dict[str, Any]], day: date, batch: str, **more: Any) -> int:
-    """Stage and prepare one batch of a day, and return its number."""
-    world.stage(records, batch, day=day, **more)
-    (number,) = [one for one in world.plan(Window(day, day)).batches if world.row(one).batch_id == batch]
-    world.prepare(number)
-    return number
 
 
 # ---------------------------------------------------------------- before anything is opened
@@ -212,10 +182,6 @@ class Waiting:
         if found:
             self.seen.set()
         return found
-
-
-def closes(world: World) -> list[str]:
-    return [sent.path.rsplit("/", 1)[-1] for sent in world.recorder.sent if sent.method == "PUT"]
 
 
 def test_a_newer_batch_waits_for_an_older_one_that_is_at_work(

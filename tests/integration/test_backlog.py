@@ -11,8 +11,20 @@ import pytest
 from sqlalchemy import update
 
 from tests.factories import DAY, HASH, TRUNCATE, readings
-from tests.guards.test_order import BOTH, OLDER, amounts, closes, dose, held, ready, verified
-from tests.integration.test_replaces import RIGHT, WRONG, shown, values_of
+from tests.overlaps import (
+    BOTH,
+    OLDER,
+    RIGHT,
+    WRONG,
+    amounts,
+    closes,
+    dose,
+    held,
+    ready,
+    shown,
+    values_of,
+    verified,
+)
 from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import OlderThanUploadedError

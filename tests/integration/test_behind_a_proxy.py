@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.factories import readings
-from tests.integration.test_privacy import GOOD, REFUSED, nothing_private, stage
+from tests.integration.canaries import GOOD, REFUSED, nothing_private, stage
 from tests.proxy import API_NAME, ConnectProxy, make_certificate
 from tests.world import Listener, World
 from tidepool_ingest.client import TidepoolUnreachableError

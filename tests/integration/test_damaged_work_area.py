@@ -14,7 +14,7 @@ from upath import UPath
 
 from tests import damage
 from tests.factories import NONE, cbg, minute_of
-from tests.maintenance.test_reconcile import reconcile
+from tests.happenings import reconcile
 from tests.world import World, a_world
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.factories import DAY, readings
-from tests.maintenance.test_reconcile import reconcile
+from tests.happenings import reconcile
 from tests.world import World
 from tidepool_ingest import plan
 from tidepool_ingest.client import TidepoolUnreachableError

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.conftest import Run, run
+from tests.cli.commands import Run
 from tests.factories import DEVICE, DROP_HASH, HASH, NONE, ORIGIN_OLDER, alarm, minute_of, readings, wizard
 from tests.world import FeedWorld, World, a_world
 from tidepool_ingest.deep_json import dumps
 from tidepool_ingest.reports.dry_run import compare_batch
-
-__all__ = ["run"]
 
 SMBG = '{"type":"smbg","time":"%s","deviceId":"%s","units":"mmol/L","value":6.5%s}'
 

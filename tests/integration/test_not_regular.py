@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.factories import cbg, readings, sha256
-from tests.maintenance.test_cleanup import age, tidy
-from tests.staging.test_not_regular import lay_socket, no_waiting
+from tests.happenings import age, tidy
+from tests.not_regular import lay_socket, no_waiting
 from tests.world import World
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.maintenance import cleanup

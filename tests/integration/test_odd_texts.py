@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from tests.factories import DAY, DEVICE, cbg, readings
-from tests.ledger.conftest import postgresql_database
+from tests.servers import postgresql_database
 from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import Ledger

@@ -12,13 +12,23 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from tests.factories import DAY, ORIGIN, cbg, readings
-from tests.guards.test_order import OLDER, amounts, dose, ready, verified
-from tests.integration.test_replaces import RIGHT, WRONG, right_one, shown, values_of, wrong_one
+from tests.factories import DAY, ORIGIN, TOO_HIGH, cbg, readings, some_bad
+from tests.happenings import reconcile
 from tests.killing import Killed
-from tests.maintenance.test_reconcile import reconcile
+from tests.overlaps import (
+    OLDER,
+    RIGHT,
+    WRONG,
+    amounts,
+    dose,
+    ready,
+    right_one,
+    shown,
+    values_of,
+    verified,
+    wrong_one,
+)
 from tests.timing import PATIENCE_SECONDS, Clock
-from tests.upload.test_rejections import TOO_HIGH, some_bad
 from tests.world import World
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import update
 
 from tests.factories import DAY, DEVICE, NONE, bolus, cbg
-from tests.integration.test_resume import Killed, Killer
+from tests.killing import Killed, Killer
+from tests.overlaps import RIGHT, WRONG, right_one, shown, values_of, wrong_one
 from tests.world import World
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
@@ -23,28 +24,6 @@ from tidepool_simulator.faults import Fault
 from tidepool_simulator.rules import Rule
 
 OLDER = DAY - timedelta(days=1)
-WRONG, RIGHT = [5.0, 6.0, 7.0], [5.5, 6.5, 7.5]
-
-
-def values_of(numbers: list[float]) -> list[dict[str, Any]]:
-    """Glucose: a changed value has another hash, so that closing the new set hides nothing."""
-    return [cbg(minute, value) for minute, value in enumerate(numbers)]
-
-
-def shown(world: World) -> list[float]:
-    return sorted(datum["value"] for datum in world.visible())
-
-
-def wrong_one(world: World, **staged: Any) -> int:
-    """Upload the batch that turns out to be wrong, and return its number."""
-    world.stage(values_of(WRONG), "wrong", **staged)
-    (number,) = world.run().uploaded
-    return number
-
-
-def right_one(world: World, **staged: Any) -> int:
-    """Stage and prepare the batch that corrects it, and return its number."""
-    return world.ready(values_of(RIGHT), batch="right", replaces="wrong", **staged)
 
 
 def is_replaced(world: World, wrong: int, right: int) -> bool:

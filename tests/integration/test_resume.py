@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, readings, wizard
-from tests.killing import Killed, Killer
+from tests.killing import CALLS, Killed, Killer
 from tests.world import World, a_world
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError
@@ -36,22 +36,6 @@ def staged(world: World, deduplicator: str = HASH) -> int:
     records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(records)]
     body = {"deduplicator": {"name": deduplicator}}
     return world.ready(records, chunk_records=2, data_set=body, allow_truncate=True)
-
-
-CALLS = [
-    "begin_upload",
-    "begin_opening",
-    "open_data_set",
-    "mark_open",
-    *["begin_chunk", "upload_data", "chunk_stored"] * 3,
-    "begin_close",
-    "close_data_set",
-    "mark_closed",
-    "read_data",
-    "mark_verified",
-    "mark_verified",
-]
-"""What an upload of three chunks does: requests and notes in their order."""
 
 
 def test_these_are_all_calls(killed_world: tuple[World, Killer]) -> None:

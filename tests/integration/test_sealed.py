@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from upath import UPath
 
 from tests.factories import DEVICE, cbg, readings, wizard
-from tests.upload.test_reverification import recheck
+from tests.happenings import recheck
 from tests.world import World
 from tidepool_ingest.ledger import BatchState, Rejection
 from tidepool_ingest.stage import stage

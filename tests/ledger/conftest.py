@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
 
+from tests.servers import postgresql_database
 from tests.timing import Clock
 from tidepool_ingest.ledger import Ledger, leases
 
@@ -20,20 +18,6 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     with postgresql_database(request.getfixturevalue("postgresql")) as made:
         yield made
-
-
-@contextmanager
-def postgresql_database(server: str) -> Iterator[str]:
-    """Make an empty database on a server, and return its address."""
-    url = make_url(server).set(drivername="postgresql+psycopg")
-    name = f"ledger_{secrets.token_hex(4)}"
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield url.set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
 
 
 @pytest.fixture

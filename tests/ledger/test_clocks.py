@@ -17,8 +17,8 @@ from typing import Self
 import pytest
 
 from tests.factories import found
-from tests.ledger.conftest import postgresql_database
-from tests.ledger.test_tokens import refresh, store
+from tests.ledger.refresh_tokens import refresh, store
+from tests.servers import postgresql_database
 from tidepool_ingest import ledger as package
 from tidepool_ingest.ledger import BatchRow, DataSetRow, Ledger, TaskOrigin, lease_of_batch
 from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError, now_of

@@ -4,8 +4,7 @@ from datetime import date
 
 import pytest
 
-from tests.factories import found
-from tests.ledger.test_states import begin
+from tests.factories import begin_data_set, found
 from tidepool_ingest.ledger import DELETIONS, BatchRow, BatchState, DataSetState, Ledger, origin_digest
 from tidepool_ingest.ledger.database import LeaseLostError
 
@@ -51,7 +50,7 @@ def test_a_batch_that_is_retracted_is_withdrawn_and_gives_up_its_share(
     ledger: Ledger, state: DataSetState
 ) -> None:
     row, other = batch(ledger, "b"), batch(ledger, "c")
-    shares = [begin(ledger, number, "continuous") for number in (row.id, other.id)]
+    shares = [begin_data_set(ledger, number, "continuous") for number in (row.id, other.id)]
     for share, number in zip(shares, (row.id, other.id), strict=True):
         ledger.batches.begin_upload(number)
         if state is DataSetState.VERIFIED:
@@ -68,7 +67,7 @@ def test_a_batch_that_is_retracted_is_withdrawn_and_gives_up_its_share(
 
 def test_only_the_holder_of_the_lease_retracts(ledger: Ledger) -> None:
     row = batch(ledger, "b")
-    begin(ledger, row.id, "continuous")
+    begin_data_set(ledger, row.id, "continuous")
     ledger.batches.begin_upload(row.id)
     with ledger.leases.held("feed:0123456789", seconds=60) as lease:
         pass

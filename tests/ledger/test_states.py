@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import update
 
 from tests import PROJECT
-from tests.factories import found, set_batch_state, set_data_set_state
+from tests.factories import begin_data_set, found, set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import (
     DECLINED,
     SUPERSEDED_STATES,
@@ -36,19 +36,6 @@ from tidepool_ingest.ledger.transitions import write_state
 Table = Mapping[Any, Set[Any]]
 
 PART = FoundPart(content_key="d" * 64, records=1, expected_rows=1, chunks=1)
-
-
-def begin(ledger: Ledger, batch: int, data_set_type: str = "normal") -> int:
-    is_feed = data_set_type == "continuous"
-    row = ledger.data_sets.begin_opening(
-        batch,
-        data_set_type=data_set_type,
-        deduplicator="org.example.d",
-        expected_rows=5,
-        origin=TaskOrigin(),
-        data_set_id="upid_0123456789ab" if is_feed else None,
-    )
-    return row.id
 
 
 # ---------------------------------------------------------------- what the database takes
@@ -102,7 +89,7 @@ def data_set_steps(ledger: Ledger, number: int) -> dict[DataSetState, Callable[[
     ("data_set_type", "allowed"), [("normal", ALLOWED_OF_DATA_SETS), ("continuous", ALLOWED_OF_FEEDS)]
 )
 def test_a_data_set_goes_where_the_table_lets_it(ledger: Ledger, data_set_type: str, allowed: Table) -> None:
-    number = begin(ledger, ledger.batches.register(found()).id, data_set_type)
+    number = begin_data_set(ledger, ledger.batches.register(found()).id, data_set_type)
     steps = data_set_steps(ledger, number)
 
     for before, after in product(DataSetState, steps):
@@ -142,7 +129,7 @@ def test_the_named_steps_of_a_batch_lead_where_they_say(ledger: Ledger) -> None:
 
 
 def test_what_is_deleted_is_not_verified_opened_or_closed_again(ledger: Ledger) -> None:
-    number = begin(ledger, ledger.batches.register(found()).id)
+    number = begin_data_set(ledger, ledger.batches.register(found()).id)
     ledger.data_sets.mark_open(number, "upid_0123456789ab")
     ledger.data_sets.begin_delete(number)
     ledger.data_sets.mark_deleted(number)
@@ -180,7 +167,7 @@ def test_one_of_many_that_may_not_go_keeps_the_others_back(ledger: Ledger) -> No
 
 
 def test_a_step_goes_by_the_state_that_another_writer_has_just_left(ledger: Ledger) -> None:
-    number = begin(ledger, ledger.batches.register(found()).id)
+    number = begin_data_set(ledger, ledger.batches.register(found()).id)
     set_data_set_state(ledger, number, DataSetState.CLOSING)
     refused: list[IllegalTransitionError] = []
 

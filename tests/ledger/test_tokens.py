@@ -4,41 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from cryptography.fernet import Fernet
 from sqlalchemy import text
 
+from tests.ledger.refresh_tokens import refresh, store
 from tests.timing import Clock
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.client_state import REFRESH_SECONDS, LedgerRefreshTokens
-
-FERNET = Fernet(Fernet.generate_key())
-
-
-def store(
-    ledger: Ledger, seed: str = "first-token", connection: str = "tidepool_default"
-) -> LedgerRefreshTokens:
-    return LedgerRefreshTokens(
-        ledger.database,
-        connection,
-        seed=seed,
-        encrypt=lambda token: FERNET.encrypt(token.encode()).decode(),
-        decrypt=lambda encrypted: FERNET.decrypt(encrypted.encode()).decode(),
-    )
 
 
 def newest(ledger: Ledger, seed: str = "first-token", connection: str = "tidepool_default") -> str | None:
     loaded = store(ledger, seed, connection).load()
     return None if loaded is None else loaded[0]
-
-
-def refresh(
-    ledger: Ledger, token: str, seed: str = "first-token", connection: str = "tidepool_default"
-) -> None:
-    """Save a token as a process does that is not disturbed."""
-    one = store(ledger, seed, connection)
-    with one.lock():
-        one.load()
-        assert one.save(token)
 
 
 def test_what_one_process_saves_another_loads(ledger: Ledger) -> None:

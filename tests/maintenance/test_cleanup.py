@@ -14,8 +14,7 @@ from sqlalchemy import insert, select, update
 from upath import UPath
 
 from tests.factories import DAY, cbg, readings, set_batch_state, set_data_set_state
-from tests.maintenance.test_reconcile import reconcile
-from tests.upload.test_reverification import recheck
+from tests.happenings import age, recheck, reconcile, tidy
 from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import PreparedOtherwiseError
@@ -42,20 +41,6 @@ from tidepool_ingest.staging.work_area import WorkArea
 
 REFUSED = cbg(50, 99)
 BOTH = {"max_quarantined_percent": 100}
-
-
-def age(world: World, days: float) -> None:
-    """Let everything in the ledger and in the work areas be older."""
-    moment = datetime.now(UTC) - timedelta(days=days)
-    with world.ledger.database.writing() as connection:
-        connection.execute(update(batches).values(updated_at=moment))
-        connection.execute(update(data_sets).values(updated_at=moment, verified_at=moment))
-    for path in (Path(world.root.path) / "_work").rglob("*"):
-        os.utime(path, (moment.timestamp(), moment.timestamp()))
-
-
-def tidy(world: World, work: int = 30, quarantine: int = 365, **more: Any) -> dict[str, int]:
-    return Cleanup(world.root, world.ledger, RetentionPolicy(work, quarantine), **more).run().summary()
 
 
 def area(world: World, number: int) -> list[str]:

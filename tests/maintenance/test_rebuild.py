@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.factories import NONE, cbg, readings
-from tests.upload.test_discovery import body, elsewhere, live, uploaded
+from tests.happenings import Elsewhere, body, connection, live, rebuilt, uploaded
 from tests.world import World
 from tidepool_ingest.cli import main
 from tidepool_ingest.client.connections import CONNECTION_VARIABLE
 from tidepool_ingest.ledger import BatchState, Ledger
-from tidepool_ingest.maintenance.rebuild import FEEDS, FOUND, IN_PART, KNOWN, NOT_THERE, UNDONE, LedgerRebuild
+from tidepool_ingest.maintenance.rebuild import FEEDS, FOUND, IN_PART, KNOWN, NOT_THERE, UNDONE
 from tidepool_ingest.upload import withdraw_batch
-from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
-
-__all__ = ["elsewhere"]
-
-Elsewhere = Callable[..., World]
-
-
-def rebuilt(world: World, **options: int) -> dict[str, int]:
-    return dict(LedgerRebuild(world.root, world.context(), world.api_host, **options).run())
+from tidepool_simulator.accounts import CLIENT_SECRET
 
 
 def states(world: World) -> list[BatchState]:
@@ -96,12 +87,6 @@ def test_feeds_are_left_to_the_next_run(world: World) -> None:
 
 
 # ---------------------------------------------------------------- by hand
-
-
-def connection(world: World) -> str:
-    extra = {"auth_mode": "client_credentials"}
-    fields = {"conn_type": "tidepool", "host": world.simulator.base_url, "login": CLIENT_ID}
-    return json.dumps({**fields, "password": CLIENT_SECRET, "extra": extra})
 
 
 def rebuild_by_hand(world: World, ledger: Path, *more: str) -> int:

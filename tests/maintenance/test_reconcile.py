@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,22 @@ from sqlalchemy import insert
 from upath import UPath
 
 from tests.factories import DAY, DEVICE, cbg, readings, set_batch_state, set_data_set_state, wizard
-from tests.integration.test_resume import CALLS, Killed, Killer
-from tests.upload.test_reverification import double, in_the_store, lose, verified
+from tests.happenings import (
+    double,
+    forget_staged,
+    forget_work_area,
+    in_the_store,
+    lose,
+    reconcile,
+    reconciliation,
+    verified,
+)
+from tests.killing import CALLS, Killed, Killer
 from tests.world import World, a_world
-from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, TaskOrigin
+from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.schema import leases
-from tidepool_ingest.maintenance.cleanup import RetentionPolicy
-from tidepool_ingest.maintenance.reconcile import Reconciled, Reconciliation
-from tidepool_ingest.options import ReconcileOptions
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.work_area import WorkArea
-from tidepool_ingest.upload import UploadContext, withdraw_batch
+from tidepool_ingest.maintenance.reconcile import Reconciled
+from tidepool_ingest.upload import withdraw_batch
 from tidepool_ingest.upload.guarded_requests import UploadStoppedError
 from tidepool_simulator.faults import Fault
 
@@ -34,36 +38,6 @@ ROWS = 7
 def staged(world: World, **more: Any) -> int:
     """Stage and prepare six records that make seven rows and travel in three chunks."""
     return world.ready([*readings(5), wizard(10)], chunk_records=2, **more)
-
-
-def reconciliation(
-    world: World,
-    *,
-    keeping: RetentionPolicy | None = None,
-    root: UPath | None = None,
-    root_of: Callable[[BatchRow], UPath] | None = None,
-    **options: Any,
-) -> Reconciliation:
-    origin = TaskOrigin(dag_id="tidepool_reconcile", run_id="maintenance", map_index=-1, try_number=1)
-
-    def context_of(named: str | None) -> UploadContext:
-        if named not in world.allowed:
-            raise BatchError("connection-not-allowed")
-        return world.context(origin=origin)
-
-    return Reconciliation(
-        root or world.root,
-        world.ledger,
-        options=ReconcileOptions.of_params({"older_than_minutes": 0, "check_batches": 0} | options),
-        context_of=context_of,
-        api_host_of=world.host_of,
-        keeping=keeping,
-        root_of=root_of,
-    )
-
-
-def reconcile(world: World, **options: Any) -> Reconciled:
-    return reconciliation(world, **options).run()
 
 
 def left(world: World, monkeypatch: pytest.MonkeyPatch, at: str, *, after: bool = True, **more: Any) -> int:
@@ -81,14 +55,6 @@ def left(world: World, monkeypatch: pytest.MonkeyPatch, at: str, *, after: bool 
         with pytest.raises(Killed):
             world.upload(number)
     return number
-
-
-def forget_work_area(world: World, number: int) -> None:
-    WorkArea(world.root, world.row(number).content_key).discard()
-
-
-def forget_staged(world: World, number: int) -> None:
-    shutil.rmtree(Path(world.row(number).folder))
 
 
 def is_done(world: World, number: int) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.conftest import DROP_HASH, HASH, NONE, ORIGIN, ORIGIN_OLDER, TRUNCATE, ApiUser
+from tests.factories import DROP_HASH, HASH, NONE, ORIGIN, ORIGIN_OLDER, TRUNCATE
+from tests.simulator.api_user import ApiUser
 from tidepool_simulator import Simulator
 
 

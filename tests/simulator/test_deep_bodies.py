@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.conftest import HASH, ApiUser
-from tests.test_deep_json import BROKEN, nested
+from tests.deep_values import BROKEN, nested
+from tests.factories import HASH
+from tests.simulator.api_user import ApiUser
 from tidepool_ingest.client.responses import Response
 from tidepool_simulator import deep_json
 from tidepool_simulator.bodies import MalformedError, decode

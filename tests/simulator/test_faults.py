@@ -14,7 +14,8 @@ import pytest
 import requests
 from pydantic import ValidationError
 
-from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, ApiUser
+from tests.factories import HASH, NONE, ORIGIN, TRUNCATE
+from tests.simulator.api_user import ApiUser
 from tests.timing import PATIENCE_SECONDS, LateWork, until
 from tidepool_simulator import Fault, Faults, ResponseFault, Simulator, Work
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import requests
 
-from tests.simulator.conftest import NONE, ApiUser
+from tests.factories import NONE
+from tests.simulator.api_user import ApiUser
 from tidepool_simulator import Simulator
 
 

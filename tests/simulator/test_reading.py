@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.conftest import NONE, ORIGIN, ApiUser
+from tests.factories import NONE, ORIGIN
+from tests.simulator.api_user import ApiUser
 
 
 def minutes(owner: ApiUser, **query: str) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from tests.simulator.conftest import ApiUser
+from tests.simulator.api_user import ApiUser
 from tidepool_simulator import Simulator
 from tidepool_simulator.rules import Rule
 

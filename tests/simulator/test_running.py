@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.simulator.conftest import HASH, NONE, ApiUser
+from tests.factories import HASH, NONE
+from tests.simulator.api_user import ApiUser
 from tests.timing import PATIENCE_SECONDS
 from tidepool_simulator import Accounts, Fault, Simulator
 from tidepool_simulator.accounts import AccountError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.simulator.conftest import ApiUser
+from tests.simulator.api_user import ApiUser
 from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, PUBLIC_CLIENT_ID, Simulator
 from tidepool_simulator.accounts import SERVER_NAME, SERVER_SECRET
 

@@ -8,7 +8,8 @@ import time
 import pytest
 import requests
 
-from tests.simulator.conftest import HASH, NONE, ORIGIN, TRUNCATE, ApiUser
+from tests.factories import HASH, NONE, ORIGIN, TRUNCATE
+from tests.simulator.api_user import ApiUser
 from tests.timing import clock_of_simulated_tokens
 from tidepool_simulator import Simulator
 from tidepool_simulator.datum_store import ANSWER_BYTES_MAX, fits_into_answer

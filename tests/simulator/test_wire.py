@@ -8,7 +8,8 @@ import urllib.parse
 import pytest
 import requests
 
-from tests.simulator.conftest import NONE, ApiUser
+from tests.factories import NONE
+from tests.simulator.api_user import ApiUser
 from tidepool_simulator import Simulator
 
 

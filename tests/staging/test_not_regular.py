@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import pytest
 from upath import UPath
 
+from tests.not_regular import lay_socket, no_waiting
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.formats import guess_format
 from tidepool_ingest.stage import stage
@@ -36,36 +35,8 @@ from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 DAY = date(2026, 1, 2)
 A, B = "aaaaaaaaaa", "bbbbbbbbbb"
 KEY = "0" * 64
-PATIENCE_SECONDS = 10.0
 
 Lay = Callable[[Path], Any]
-
-
-@contextmanager
-def no_waiting(*pipes: Path) -> Iterator[None]:
-    """Let whoever waits for a named pipe after all go on, so that a failure is one and not a hang."""
-
-    def release() -> None:
-        for pipe in pipes:
-            with suppress(OSError):
-                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-
-    timer = Timer(PATIENCE_SECONDS, release)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def lay_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as made:
-        before = Path.cwd()
-        os.chdir(path.parent)  # the name of a socket may have a hundred characters
-        try:
-            made.bind(path.name)
-        finally:
-            os.chdir(before)
 
 
 def lay_device(path: Path) -> None:

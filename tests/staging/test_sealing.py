@@ -11,7 +11,7 @@ import pytest
 from cryptography.fernet import Fernet
 from upath import UPath
 
-from tests.staging.test_work_area import KEY, fill
+from tests.staging.work_areas import KEY, fill
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.formats import SourceReader, guess_format
 from tidepool_ingest.staging import encryption as sealing

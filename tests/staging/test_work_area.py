@@ -8,37 +8,16 @@ import pytest
 from upath import UPath
 
 from tests import damage
+from tests.staging.work_areas import KEY, fill
 from tidepool_ingest.staging import local
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.quarantine import Place
 from tidepool_ingest.staging.storage import write_whole
 from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
 
-KEY = "ab" * 32
-
 
 def names(area: WorkArea) -> list[str]:
     return sorted(name.rpartition("/")[2] for name in area.path.fs.find(area.path.path))
-
-
-def fill(area: WorkArea) -> PreparedBatch:
-    area.begin()
-    with area.accepted_writer() as accepted, area.quarantine_writer() as quarantine:
-        accepted.write([b'{"v":6.10}', b'{"v":"\xc3\xa9"}'], plain=True)
-        accepted.write([b'{"v":3}'])
-        quarantine.add(Place(1, 2), [("value-not-exists", "/time")], b'{"v":4}')
-        chunks = tuple(accepted.chunks)
-    prepared = PreparedBatch(
-        content_key=KEY,
-        chunk_records=1000,
-        data_set={},
-        records=4,
-        accepted={"cbg": 3},
-        quarantined=1,
-        chunks=chunks,
-    )
-    area.finish(prepared)
-    return prepared
 
 
 def test_what_is_prepared_is_read_again(root: UPath) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.factories import readings
-from tests.integration.test_resume import Killed, Killer
-from tests.maintenance.test_reconcile import forget_staged, forget_work_area, reconcile
+from tests.happenings import forget_staged, forget_work_area, reconcile
+from tests.killing import Killed, Killer
 from tests.world import World
 from tidepool_ingest.client import BackOff, TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState, DataSetState

@@ -2,69 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from datetime import timedelta
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from upath import UPath
 
-from tests.factories import DAY, HASH, NONE, ORIGIN, TRUNCATE, cbg, readings, wizard
-from tests.guards.test_order import amounts, dose
-from tests.upload.test_reverification import lose
+from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, cbg, readings, wizard
+from tests.happenings import BOTH, NEXT, body, live, lose, uploaded
+from tests.overlaps import amounts, dose
 from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import OlderThanUploadedError
 from tidepool_ingest.guards.marks import Mark
-from tidepool_ingest.ledger import ActionKind, BatchState, DataSetState, Ledger
+from tidepool_ingest.ledger import ActionKind, BatchState, DataSetState
 from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.reports.help import available_actions
 from tidepool_ingest.upload import withdraw_batch
 from tidepool_ingest.upload.adoption import FoundDiffersError
-from tidepool_ingest.window import Window
 from tidepool_simulator.faults import Fault
 from tidepool_simulator.rules import Rule
 
 EVERY = [HASH, TRUNCATE, NONE, ORIGIN]
 """Every deduplicator that a normal data set may have."""
-
-NEXT = DAY + timedelta(days=1)
-BOTH = Window(DAY, NEXT)
-
-
-@contextmanager
-def deployment(world: World, ledger: Path, name: str) -> Iterator[World]:
-    """Provide another deployment: the same Tidepool and staged data, a work area and a ledger of its own.
-
-    :param ledger: what it starts with.
-    """
-    other = copy.copy(world)
-    folder = world.folder / name
-    shutil.copytree(world.root.path, folder / "staging", ignore=shutil.ignore_patterns("_work"))
-    other.root, other.folder = UPath(folder / "staging"), folder
-    copied = folder / "ledger.db"
-    shutil.copy(ledger, copied)
-    other.ledger = Ledger(f"sqlite:///{copied}")
-    try:
-        yield other
-    finally:
-        other.ledger.close()
-
-
-@pytest.fixture
-def elsewhere(world: World, empty_ledger: Path) -> Iterator[Callable[..., World]]:
-    """Start another deployment, with an empty ledger unless told otherwise."""
-    with ExitStack() as stack:
-
-        def start(ledger: Path = empty_ledger, name: str = "second") -> World:
-            return stack.enter_context(deployment(world, ledger, name))
-
-        yield start
 
 
 def back_up(world: World, backup: Path) -> None:
@@ -75,30 +38,13 @@ def back_up(world: World, backup: Path) -> None:
         ledger.backup(copied)
 
 
-def body(deduplicator: str) -> dict[str, Any]:
-    return {"deduplicator": {"name": deduplicator}}
-
-
 def records() -> list[dict[str, Any]]:
     found = [*readings(5), wizard(10)]
     return [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(found)]
 
 
-def live(world: World) -> list[str]:
-    """Return the closed data sets that are not deleted, oldest first."""
-    return [data_set.data_set_id for data_set in world.client.data_sets(world.user)][::-1]
-
-
 def creations(world: World) -> int:
     return sum(sent.path.endswith("/data_sets") for sent in world.recorder.sent)
-
-
-def uploaded(world: World, **options: Any) -> int:
-    """Run the job; return the number of its only batch."""
-    outcome = world.run(BOTH, allow_truncate=True, **options)
-    assert outcome.codes == []
-    (number,) = outcome.uploaded
-    return number
 
 
 @pytest.mark.parametrize("deduplicator", EVERY)

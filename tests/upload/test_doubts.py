@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 import pytest
 
 from tests.factories import DEVICE, HASH, NONE, ORIGIN, readings
+from tests.happenings import rows_in_store
 from tests.world import World
 from tidepool_ingest.client import TidepoolBusyError, TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState
@@ -34,12 +32,6 @@ def _doubt(world: World) -> None:
 def staged(world: World, deduplicator: str = HASH) -> int:
     records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(readings(6))]
     return world.ready(records, chunk_records=2, data_set={"deduplicator": {"name": deduplicator}})
-
-
-def rows_in_store(world: World) -> int:
-    """Return how many rows Tidepool holds, seen or not."""
-    with closing(sqlite3.connect(world.store)) as store:
-        return int(store.execute("SELECT count(*) FROM data").fetchone()[0])
 
 
 def all_visible_once(world: World, number: int) -> bool:

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.factories import DAY, NONE, ORIGIN, TRUNCATE, bolus, cbg
+from tests.factories import BAD, DAY, NONE, ORIGIN, TOO_HIGH, TRUNCATE, bolus, cbg
+from tests.happenings import lose, reconcile
 from tests.killing import Killed, Killer
-from tests.maintenance.test_reconcile import reconcile
-from tests.upload.test_rejections import BAD, TOO_HIGH
-from tests.upload.test_reverification import lose
 from tests.world import World, a_world
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import IngestError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.factories import cbg, wizard
-from tests.upload.test_reverification import NEXT, double, in_the_store, lose, recheck, verified
+from tests.happenings import NEXT, double, in_the_store, lose, recheck, verified
 from tests.world import World
 from tidepool_ingest.upload import ChangedSinceError
 from tidepool_ingest.upload.read_back import A_MILLISECOND, ReadBack, ShownRow, windows_of

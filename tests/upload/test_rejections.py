@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 
-from tests.factories import DEVICE, ORIGIN, alarm, bolus, cbg, minute_of, readings, wizard
+from tests.factories import (
+    BAD,
+    DEVICE,
+    ORIGIN,
+    TOO_HIGH,
+    alarm,
+    bolus,
+    cbg,
+    minute_of,
+    readings,
+    some_bad,
+    wizard,
+)
 from tests.world import World
 from tidepool_ingest.client import TidepoolRejectedError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
@@ -15,13 +27,6 @@ from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.upload.rejections import TooManyRejectedByTidepoolError
 from tidepool_simulator.faults import Fault
 from tidepool_simulator.rules import Rule
-
-TOO_HIGH = Rule(type="cbg", pointer="/value", above=20)
-BAD = 22.5
-
-
-def some_bad(count: int = 20, bad: tuple[int, ...] = (3, 4, 11)) -> list[dict[str, Any]]:
-    return [cbg(number, BAD if number in bad else 6.5) for number in range(count)]
 
 
 def settings(name: str, number: int) -> dict[str, Any]:

@@ -2,65 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.factories import DAY, DEVICE, NONE, TRUNCATE, alarm, bolus, cbg, readings, wizard
+from tests.factories import DEVICE, NONE, TRUNCATE, alarm, bolus, readings, wizard
+from tests.happenings import BOTH, NEXT, double, in_the_store, lose, recheck, verified
 from tests.world import World
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError
-from tidepool_ingest.upload import ChangedSinceError, Reverified, reverify_one
+from tidepool_ingest.upload import ChangedSinceError, reverify_one
 from tidepool_ingest.window import Window
-
-NEXT = DAY + timedelta(days=1)
-BOTH = Window(DAY, NEXT)
-
-
-def verified(world: World, records: list[dict[str, Any]], batch: str = "one", **staged: Any) -> int:
-    """Stage one batch, bring it to verified, and return its number."""
-    world.stage(records, batch, **staged)
-    (number,) = world.run(BOTH, allow_truncate=True).uploaded
-    return number
-
-
-def recheck(world: World, number: int, *, repair: bool = False) -> Reverified:
-    found = reverify_one(world.context(), world.row(number), repair=repair)
-    assert found is not None
-    return found
-
-
-def in_the_store(world: World, statement: str, *values: Any) -> int:
-    """Let something happen at Tidepool that we did not ask for; return how many rows it concerned."""
-    with closing(sqlite3.connect(world.store)) as store, store:
-        return store.execute(statement, values).rowcount
-
-
-def lose(world: World, number: int, *minutes: int) -> None:
-    for minute in minutes:
-        time = cbg(minute)["time"]
-        gone = in_the_store(
-            world,
-            "DELETE FROM data WHERE upload_id = ? AND json_extract(document, '$.time') = ?",
-            world.sets(number)[-1].data_set_id,
-            time,
-        )
-        assert gone == 1
-
-
-def double(world: World, number: int) -> None:
-    with closing(sqlite3.connect(world.store)) as store:
-        columns = [row[1] for row in store.execute("PRAGMA table_info(data)") if row[1] != "seq"]
-    names = ", ".join(columns)
-    data_set_id = world.sets(number)[-1].data_set_id
-    copied = f"SELECT {names} FROM data WHERE upload_id = ? ORDER BY seq LIMIT 1"
-    assert in_the_store(world, f"INSERT INTO data ({names}) {copied}", data_set_id) == 1
-
 
 # ---------------------------------------------------------------- right
 

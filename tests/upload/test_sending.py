@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.factories import NONE, ORIGIN, readings
+from tests.happenings import rows_in_store
 from tests.timing import PATIENCE_SECONDS
-from tests.upload.test_doubts import rows_in_store
 from tests.world import World
 from tidepool_ingest.client import TidepoolBusyError, TidepoolPermissionError, TidepoolUnreachableError
 from tidepool_ingest.errors import IngestError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk import Connection
 
-from tests.airflow.hook.conftest import CANARY, MODES, Connect, connection
+from tests.airflow.hook.connections import CANARY, MODES, Connect, connection
 from tidepool_ingest.privacy import short_hash
 from tidepool_simulator import Simulator
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
-from tests.airflow.hook.conftest import CANARY, CONN_ID, Connect, connection
+from tests.airflow.hook.connections import CANARY, CONN_ID, Connect, connection
 from tidepool_airflow.hook import TidepoolHook
 from tidepool_airflow.settings import ledger_address, open_ledger
 from tidepool_ingest.client import TidepoolConfigurationError

@@ -14,7 +14,7 @@ from airflow.sdk.crypto import get_fernet
 from cryptography.fernet import Fernet
 from sqlalchemy import text
 
-from tests.airflow.hook.conftest import BODY, CONN_ID, LIFETIME, Connect, connection, uploaded
+from tests.airflow.hook.connections import BODY, CONN_ID, LIFETIME, Connect, connection, uploaded
 from tests.timing import Clock, clock_of_simulated_tokens, clock_of_tokens
 from tidepool_ingest.cli import main
 from tidepool_ingest.ledger import Database

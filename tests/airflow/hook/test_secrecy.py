@@ -10,7 +10,7 @@ import pytest
 import requests
 from airflow.sdk.log import redact
 
-from tests.airflow.hook.conftest import BODY, LIFETIME, MODES, Connect, connection, uploaded
+from tests.airflow.hook.connections import BODY, LIFETIME, MODES, Connect, connection, uploaded
 from tests.timing import clock_of_tokens
 from tidepool_simulator import Fault, Simulator
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.airflow.hook.conftest import (
+from tests.airflow.hook.connections import (
     BODY,
     LIFETIME,
     MODES,

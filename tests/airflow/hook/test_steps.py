@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.airflow.hook.conftest import BODY, Connect, connection, readings, visible
+from tests.airflow.hook.connections import BODY, Connect, connection, readings, visible
 from tidepool_ingest.client import TidepoolDataSetClosedError, TidepoolNotFoundError
 from tidepool_ingest.staging.manifest import DEFAULT_DEDUPLICATOR
 from tidepool_simulator import Simulator

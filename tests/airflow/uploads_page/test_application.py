@@ -7,8 +7,6 @@ import gc
 import json
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +20,7 @@ from sqlalchemy import update
 from upath import UPath
 
 from tests import damage
+from tests.airflow.uploads_page.visiting import OWN, PAGE, Visitor, ledger_of, switch, token_on
 from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID, World
 from tests.factories import TODAY, days_since, meter_readings, stage
 from tidepool_airflow.links import ACTION_DAG
@@ -44,48 +43,11 @@ from tidepool_ingest.reports.inactive_devices import inactive_devices
 from tidepool_simulator.sample import SAMPLE_USERS
 from tidepool_simulator.sample.checker.check import check
 
-PAGE = "/tidepool/uploads"
-OWN = {"sec-fetch-site": "same-origin"}
-
-Visitor = Callable[[str], TestClient]
-
-
-@pytest.fixture
-def visit(world: World, api_server: Any) -> Visitor:
-    """Sign somebody in by their role."""
-    from airflow.api_fastapi.app import get_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-
-    switch(on=True)
-
-    def signed_in(role: str) -> TestClient:
-        client = TestClient(api_server)
-        if role:
-            user = SimpleAuthManagerUser(username=f"{role}-name", role=role.upper())
-            client.cookies.set("_token", get_auth_manager().generate_jwt(user))
-        return client
-
-    return signed_in
-
-
-def switch(*, on: bool, dag_id: str = "") -> None:
-    from airflow.models.dag import DagModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import update
-
-    with create_session() as session:
-        changed = update(DagModel).values(is_paused=not on)
-        session.execute(changed.where(DagModel.dag_id == dag_id) if dag_id else changed)
-
 
 def runs_of(dag_id: str) -> list[Any]:
     from airflow.models.dagrun import DagRun
 
     return list(DagRun.find(dag_id=dag_id))
-
-
-def ledger_of(world: World) -> closing[Ledger]:
-    return closing(Ledger(f"sqlite:///{world.ledger_file}"))
 
 
 def uploaded(world: World, *, refused: int = 0, **conf: Any) -> int:
@@ -97,14 +59,6 @@ def uploaded(world: World, *, refused: int = 0, **conf: Any) -> int:
     world.run({"max_quarantined_percent": 50, **conf})
     (session,) = world.uploads()
     return session.batch
-
-
-def token_on(client: TestClient, batch: int) -> str:
-    page = client.get(f"{PAGE}/{batch}")
-    assert page.status_code == 200
-    found = re.search('data-token="([^"]+)"', page.text)
-    assert found is not None
-    return found[1]
 
 
 def ask(client: TestClient, batch: int, what: str, **headers: str) -> Any:
@@ -330,8 +284,8 @@ def test_what_needs_attention_is_listed_with_its_remedy(world: World, visit: Vis
 
 
 def test_a_file_that_is_held_says_where_and_what_lets_it_go_on(world: World, visit: Visitor) -> None:
-    from tests.integration.airflow.test_vendor_files import FEED
-    from tests.integration.airflow.test_vendor_files import stage as stage_export
+    from tests.airflow.vendor_exports import FEED
+    from tests.airflow.vendor_exports import stage_export as stage_export
     from tidepool_simulator.sample import vendor_files
 
     table = vendor_files.meter_table()
@@ -1214,8 +1168,8 @@ def test_a_setting_that_cannot_be_used_is_reported_where_it_is_needed(world: Wor
 
 @pytest.mark.slow
 def test_rows_that_are_no_reading_are_counted_by_reason(world: World, visit: Visitor) -> None:
-    from tests.integration.airflow.test_vendor_files import FEED
-    from tests.integration.airflow.test_vendor_files import stage as stage_export
+    from tests.airflow.vendor_exports import FEED
+    from tests.airflow.vendor_exports import stage_export as stage_export
     from tidepool_simulator.sample import vendor_files
 
     stage_export(world, vendor_files.meter_table(), FEED | {"deviceId": "canary"}, "canary")

@@ -13,8 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from sqlalchemy import text
 from upath import UPath
 
-from tests.airflow.uploads_page import test_application as uploads_page
-from tests.airflow.uploads_page.test_application import OWN, PAGE, Visitor, ledger_of, token_on
+from tests.airflow.uploads_page.visiting import OWN, PAGE, Visitor, ledger_of, token_on
 from tests.airflow.world import DAG_ID, World
 from tests.factories import TODAY, meter_readings, stage
 from tidepool_airflow.operators import TidepoolPrepareOperator
@@ -34,9 +33,6 @@ from tidepool_ingest.plan import plan_run
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.window import Window
 from tidepool_simulator.sample import SAMPLE_USERS
-
-visit = uploads_page.visit
-"""The same fixture."""
 
 FOLDER = "annas-meter"
 FILE = "anna <b> 4711.ndjson"

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.airflow.vendor_exports import FEED, stage_export
 from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID, Run, World
 from tests.factories import TODAY
-from tidepool_simulator.sample import SAMPLE_USERS, vendor_files, write_sample_exports
+from tidepool_simulator.sample import vendor_files, write_sample_exports
 from tidepool_simulator.sample.checker.check import check
 from tidepool_simulator.sample.checker.content import rows_of
 from tidepool_simulator.sample.checker.nightscout import nightscout_rows
 from tidepool_simulator.sample.checker.result import CheckResult
 from tidepool_simulator.sample.vendor_files import VendorFile
-
-FEED = {"dataSetType": "continuous"}
-
-
-def stage(
-    world: World,
-    file: VendorFile | list[VendorFile],
-    data_set: dict[str, Any],
-    batch: str,
-    meant_as: tuple[str, ...] = (),
-    **options: Any,
-) -> None:
-    """Stage a vendor's files as they are, with a manifest written by hand."""
-    files = file if isinstance(file, list) else [file]
-    folder = world.staging / TODAY.isoformat() / SAMPLE_USERS[0] / batch
-    folder.mkdir(parents=True)
-    for file in files:
-        (folder / file.name).write_bytes(file.content)
-    manifest = {
-        "userId": SAMPLE_USERS[0],
-        "dataSet": data_set,
-        "files": [file.manifest_entry() | options for file in files],
-        "meantAs": meant_as,
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def checked(world: World) -> CheckResult:
@@ -82,7 +57,7 @@ def test_rows_that_have_names_become_visible_in_a_feed(
     world: World, capfd: pytest.CaptureFixture[str], make: Any, device_id: str
 ) -> None:
     file = make()
-    stage(world, file, FEED | {"deviceId": device_id}, "feed")
+    stage_export(world, file, FEED | {"deviceId": device_id}, "feed")
     run = world.run(dag_id=CONTINUOUS_DAG_ID)
 
     assert run.state == "success"
@@ -96,7 +71,7 @@ def test_rows_that_have_names_become_visible_in_a_feed(
 def test_each_reader_of_a_file_becomes_a_data_set(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     file = vendor_files.libreview_export()
     for serial in (vendor_files.OLD_READER, vendor_files.NEW_READER):
-        stage(world, file, {"deviceId": f"LibreView-{serial}"}, f"reader-{serial}", serial=serial)
+        stage_export(world, file, {"deviceId": f"LibreView-{serial}"}, f"reader-{serial}", serial=serial)
     run = world.run()
 
     assert run.state == "success"
@@ -110,10 +85,10 @@ def test_each_reader_of_a_file_becomes_a_data_set(world: World, capfd: pytest.Ca
 @pytest.mark.slow
 def test_a_file_staged_again_with_another_zone_replaces_what_it_said(world: World) -> None:
     file = vendor_files.clarity_export()
-    stage(world, file, FEED | {"deviceId": "Dexcom-Clarity"}, "a-wrong", timezone="Europe/Lisbon")
+    stage_export(world, file, FEED | {"deviceId": "Dexcom-Clarity"}, "a-wrong", timezone="Europe/Lisbon")
     world.run(dag_id=CONTINUOUS_DAG_ID)
     wrong = checked(world)
-    stage(world, file, FEED | {"deviceId": "Dexcom-Clarity"}, "b-right", ("zone-differs",))
+    stage_export(world, file, FEED | {"deviceId": "Dexcom-Clarity"}, "b-right", ("zone-differs",))
     world.run(dag_id=CONTINUOUS_DAG_ID)
     right = checked(world)
 
@@ -127,7 +102,7 @@ def test_two_overlapping_exports_of_a_site_show_all_of_it_once(
 ) -> None:
     for batch, hours in (("a-first", (0, 30)), ("b-later", (20, 48))):
         files = vendor_files.nightscout_site(hours)
-        stage(world, files, FEED | {"deviceId": "Nightscout"}, batch)
+        stage_export(world, files, FEED | {"deviceId": "Nightscout"}, batch)
         run = world.run(dag_id=CONTINUOUS_DAG_ID)
         assert run.state == "success"
 

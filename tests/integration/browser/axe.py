@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.integration.browser.conftest import shoot
+from tests.integration.browser.stack import shoot
 
 VARIABLE = "TIDEPOOL_AXE"
 """Environment variable with the path of ``axe.min.js``, where npm cannot install it."""

@@ -6,28 +6,22 @@ or a person that no other test uses, and so they run in any order.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dev.components import Account, LocalAirflow
 from dev.home import LocalHome
 from dev.postgresql import postgresql
-from dev.simulator import simulator, simulator_connection
+from dev.simulator import simulator
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests import PROJECT
+from tests.integration.browser.stack import ADMIN, DAG_ID, PATIENCE, VIEWER, Stack, Visitor, shoot
 from tests.ports import free_port
-from tidepool_ingest.ledger import Ledger, Upload
-from tidepool_simulator.sample import write_sample
 
 CHROMIUM_VARIABLE = "CHROMIUM"
 """Environment variable with the browser's path, where it has none of the usual names."""
@@ -43,15 +37,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 90_000
-"""Milliseconds that a page may take to show something: two cores do all the work."""
-
-SCREENSHOTS = PROJECT / ".local" / "browser"
-DAG_ID = "tidepool_normal_upload"
-CONN_ID = "tidepool_default"
-
-ADMIN = Account("ada", "admin", "practice-password-1")
-VIEWER = Account("vic", "viewer", "practice-password-2")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,50 +44,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.browser)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Airflow as ``make up`` runs it, but for accounts and a connection to Tidepool, which is to be made."""
-
-    home: LocalHome
-    airflow: LocalAirflow
-    roles: dict[str, Any]
-
-    def uploads(self) -> list[Upload]:
-        """Return what the ledger knows."""
-        with closing(Ledger(self.airflow.settings["TIDEPOOL_LEDGER"])) as ledger:
-            ledger.migrate()
-            return ledger.uploads.last_changed()
-
-    def connect(self) -> None:
-        """Make the connection to Tidepool, if there is none."""
-        if self.airflow.request("GET", f"/api/v2/connections/{CONN_ID}").ok:
-            return
-        connection = simulator_connection(self.roles["base_url"])
-        body = {**connection, "connection_id": CONN_ID, "extra": json.dumps(connection["extra"])}
-        made = self.airflow.request("POST", "/api/v2/connections", body)
-        assert made.ok, made.text
-
-    def stage_sample(self, day: date, user_id: str) -> int:
-        """Stage the sample's batches of one person, and return how many they are.
-
-        :param day: the day folder.
-        :param user_id: one of the sample's people. No two tests upload for the same one: a newer batch of a
-            device hides an older one.
-        """
-        with tempfile.TemporaryDirectory(prefix="tidepool-sample-") as made:
-            written = write_sample(Path(made), day)
-            batches = [batch.path for batch in written.batches if batch.user_id == user_id]
-            for batch in batches:
-                shutil.copytree(batch, self.home.staging / batch.relative_to(made))
-        return len(batches)
-
-    def api(self, path: str) -> Any:
-        """Ask Airflow's API."""
-        response = self.airflow.request("GET", f"/api/v2{path}")
-        assert response.ok, response.text
-        return response.json()
 
 
 @pytest.fixture(scope="session")
@@ -145,9 +86,6 @@ def browser(chromium: str) -> Iterator[Browser]:
         launched.close()
 
 
-Visitor = Callable[[Account], Page]
-
-
 @pytest.fixture
 def visit(stack: Stack, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visitor]:
     """Sign somebody in, and return their page; what it shows at the end of the test is kept."""
@@ -169,9 +107,3 @@ def visit(stack: Stack, browser: Browser, request: pytest.FixtureRequest) -> Ite
     for number, page in enumerate(opened):
         shoot(page, f"{request.node.name}-{number}")
         page.context.close()
-
-
-def shoot(page: Page, name: str) -> None:
-    """Keep what a page shows as build output."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")

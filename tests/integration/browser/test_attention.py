@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.factories import meter_readings, stage
 from tests.integration.browser.axe import WIDTHS, look
-from tests.integration.browser.conftest import ADMIN, DAG_ID, Stack, Visitor
+from tests.integration.browser.stack import ADMIN, DAG_ID, Stack, Visitor
 from tidepool_ingest.ledger import ActionKind, BatchState, Dismissal, Ledger, UploadFilter
 from tidepool_simulator.sample import SAMPLE_USERS
 

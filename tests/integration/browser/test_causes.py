@@ -12,9 +12,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.factories import meter_readings, stage
-from tests.integration.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
-from tests.integration.browser.test_live_page import Asked
-from tests.integration.browser.test_uploads_page import PAGE, RUN_SECONDS, WIDTHS, wait_for
+from tests.integration.browser.axe import WIDTHS
+from tests.integration.browser.runs import PAGE, RUN_SECONDS, Asked, wait_for
+from tests.integration.browser.stack import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tidepool_ingest.ledger import ActionKind, Ledger, Upload
 from tidepool_ingest.privacy import short_hash
 from tidepool_simulator.sample import SAMPLE_USERS

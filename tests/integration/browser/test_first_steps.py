@@ -3,54 +3,21 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.factories import TODAY
-from tests.integration.browser.conftest import ADMIN, CONN_ID, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tests.integration.browser.pages import ConnectionsPage, TriggerForm
+from tests.integration.browser.runs import new_run, run_ids
+from tests.integration.browser.stack import ADMIN, CONN_ID, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
 from tidepool_simulator.sample import SAMPLE_USERS
 from tidepool_simulator.sample.checker.check import check
 
-RUN_SECONDS = 400
-
 DRY_RUN_USER, UPLOAD_USER = SAMPLE_USERS[1:]
 """Whose data these tests look at and upload. They fill no day in, as a newcomer does: all other tests stage
 into day folders of long ago."""
-
-
-def runs(stack: Stack) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = stack.api(f"/dags/{DAG_ID}/dagRuns")["dag_runs"]
-    return found
-
-
-def run_ids(stack: Stack) -> set[str]:
-    return {run["dag_run_id"] for run in runs(stack)}
-
-
-def failed_tasks(stack: Stack, run_id: str) -> list[tuple[str, int, str]]:
-    """Return which tasks of a run did not succeed: task, map index and state."""
-    tasks = stack.api(f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances")["task_instances"]
-    return [
-        (task["task_id"], task["map_index"], task["state"]) for task in tasks if task["state"] != "success"
-    ]
-
-
-def new_run(stack: Stack, before: set[str]) -> str:
-    """Return the run that was triggered since, when it has ended well."""
-    give_up = time.monotonic() + RUN_SECONDS
-    while True:
-        # Of a backfill that another test has begun, runs may still come.
-        new = [run for run in runs(stack) if run["dag_run_id"] not in before and run["run_type"] == "manual"]
-        if new and new[0]["state"] in ("success", "failed"):
-            assert new[0]["state"] == "success", failed_tasks(stack, new[0]["dag_run_id"])
-            return new[0]["dag_run_id"]
-        stack.airflow.check()
-        assert time.monotonic() < give_up, new
-        time.sleep(0.5)
 
 
 def test_the_connection_is_made_in_the_form_and_tested(stack: Stack, visit: Visitor) -> None:

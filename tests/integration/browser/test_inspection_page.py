@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.integration.browser.conftest import shoot
+from tests.integration.browser.stack import shoot
 from tidepool_ingest.cli import main
 from tidepool_simulator.sample.vendor_files import (
     VendorFile,

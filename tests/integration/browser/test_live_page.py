@@ -7,28 +7,27 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import date, timedelta
-from itertools import pairwise
 
 import pytest
-import requests
-from playwright.sync_api import Locator, Page, Request, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.factories import meter_readings, stage
-from tests.integration.browser.axe import axe_script, grave_problems
-from tests.integration.browser.conftest import ADMIN, DAG_ID, SCREENSHOTS, VIEWER, Stack, Visitor, shoot
-from tests.integration.browser.test_uploads_page import (
+from tests.integration.browser.axe import WIDTHS, axe_script, grave_problems
+from tests.integration.browser.runs import (
     DONE,
     PAGE,
     PHONE,
     REFUSED_VALUE,
-    WIDTHS,
+    Asked,
     opened,
     own,
+    slowly,
+    start,
     wait_for,
 )
+from tests.integration.browser.stack import ADMIN, DAG_ID, SCREENSHOTS, VIEWER, Stack, Visitor, shoot
 from tidepool_airflow.uploads_page.html import NOTHING
 from tidepool_ingest.ledger import BatchState, Ledger, Upload, UploadFilter, lease_of_batch
-from tidepool_simulator.faults import Fault
 from tidepool_simulator.sample import SAMPLE_USERS
 
 USER = SAMPLE_USERS[1]
@@ -41,50 +40,12 @@ GOOD, TO_UNDO, SPOILT, SLOW = MODELS = ("kept meter", "undone meter", "spoilt me
 DAYS = {model: DAY + timedelta(days=number) for number, model in enumerate(MODELS)}
 
 CHUNKS, RECORDS_A_CHUNK = 10, 100
-SLOW_SECONDS = 4.0
-"""How long the simulated Tidepool takes for a chunk."""
 
-GAP = 2.0
-"""Seconds in which a page may ask once."""
 
 STILL_SECONDS = 9.0
 """A page that asks nothing for so long is still."""
 
 NO_ANIMATION = "() => document.getAnimations().length"
-
-
-class Asked:
-    """What a page asks of the server, and when: its own parts (style, scripts) aside."""
-
-    def __init__(self, page: Page) -> None:
-        self.requests: list[Request] = []
-        self.most_at_once = 0
-        self._open = 0
-        page.on("request", self._begin)
-        for event in ("requestfinished", "requestfailed"):
-            page.on(event, self._end)  # type: ignore[call-overload]
-
-    def _counts(self, request: Request) -> bool:
-        return PAGE in request.url and "/static/" not in request.url
-
-    def _begin(self, request: Request) -> None:
-        if self._counts(request):
-            self.requests.append(request)
-            self._open += 1
-            self.most_at_once = max(self.most_at_once, self._open)
-
-    def _end(self, request: Request) -> None:
-        self._open -= self._counts(request)
-
-    def gaps(self) -> list[float]:
-        """Return the seconds between the beginnings of two requests, by the browser's clock."""
-        begun = sorted(request.timing["startTime"] / 1000 for request in self.requests)
-        return [round(later - earlier, 3) for earlier, later in pairwise(begun)]
-
-    def check(self) -> None:
-        """Check that there was never more than one request in two seconds."""
-        assert self.most_at_once <= 1
-        assert not [gap for gap in self.gaps() if gap < GAP], self.gaps()
 
 
 @pytest.fixture(scope="module")
@@ -110,26 +71,6 @@ def stage_one(stack: Stack, model: str, records: int, *, refused: int = 0) -> No
     body = {"deviceId": model, "deviceModel": model, "deviceTags": ["bgm"]}
     batch = model.replace(" ", "-")
     stage(stack.home.staging, made, user=USER, day=DAYS[model], batch=batch, dataSet=body)
-
-
-def start(stack: Stack, **conf: object) -> str:
-    """Trigger a run of the upload, and return its id."""
-    body = {"logical_date": None, "conf": conf}
-    response = stack.airflow.request("POST", f"/api/v2/dags/{DAG_ID}/dagRuns", body)
-    assert response.ok, response.text
-    return str(response.json()["dag_run_id"])
-
-
-@contextmanager
-def slowly(stack: Stack, seconds: float = SLOW_SECONDS) -> Iterator[None]:
-    """Let the simulated Tidepool take its time for each chunk."""
-    faults = f"{stack.roles['base_url']}/simulator/faults"
-    slow = Fault.slow(seconds, "post").model_dump(mode="json")
-    added = requests.post(faults, json=slow, timeout=10)
-    assert added.status_code == 201, added.text
-    yield
-    for number in added.json()["ids"]:
-        requests.delete(f"{faults}/{number}", timeout=10)
 
 
 def stored(progress: Locator) -> int:

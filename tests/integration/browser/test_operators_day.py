@@ -11,9 +11,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.factories import TODAY, meter_readings, stage
 from tests.integration.browser.axe import look
-from tests.integration.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
-from tests.integration.browser.test_live_page import slowly, start
-from tests.integration.browser.test_uploads_page import DONE, PAGE, REFUSED_VALUE, opened_overview, wait_for
+from tests.integration.browser.runs import DONE, PAGE, REFUSED_VALUE, opened_overview, slowly, start, wait_for
+from tests.integration.browser.stack import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tidepool_ingest.ledger import ActionKind, Dismissal, Ledger
 from tidepool_ingest.privacy import short_hash
 from tidepool_simulator.sample import SAMPLE_USERS

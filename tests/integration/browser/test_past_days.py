@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.factories import meter_readings, stage
-from tests.integration.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tests.integration.browser.pages import BackfillForm
-from tests.integration.browser.test_first_steps import RUN_SECONDS, runs
+from tests.integration.browser.runs import FIRST_RUN_SECONDS, runs
+from tests.integration.browser.stack import ADMIN, DAG_ID, Stack, Visitor, shoot
 
 FIRST = date(2024, 2, 28)
 DAYS = [FIRST + timedelta(days=number) for number in range(3)]
@@ -19,7 +19,7 @@ DAYS = [FIRST + timedelta(days=number) for number in range(3)]
 
 def ended(stack: Stack) -> dict[str, str]:
     """Return how each of the backfill's runs has ended, once all have."""
-    give_up = time.monotonic() + RUN_SECONDS
+    give_up = time.monotonic() + FIRST_RUN_SECONDS
     while True:
         found = {
             run["dag_run_id"]: run["state"]

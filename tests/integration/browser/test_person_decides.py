@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.factories import meter_readings, stage
-from tests.integration.browser.conftest import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tests.integration.browser.pages import RequiredActions, TriggerForm
-from tests.integration.browser.test_first_steps import RUN_SECONDS, new_run, run_ids, runs
+from tests.integration.browser.runs import FIRST_RUN_SECONDS, new_run, run_ids, runs
+from tests.integration.browser.stack import ADMIN, DAG_ID, Stack, Visitor, shoot
 from tidepool_ingest.ledger import Upload
 
 DEVICE = "to-decide-about"
@@ -26,7 +26,7 @@ def spoilt(stack: Stack) -> Upload | None:
 
 def waits(stack: Stack, before: set[str]) -> str:
     """Return the run triggered since that waits for a person, once it does."""
-    give_up = time.monotonic() + RUN_SECONDS
+    give_up = time.monotonic() + FIRST_RUN_SECONDS
     while True:
         for run_id in run_ids(stack) - before:
             path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances?state=awaiting_input"

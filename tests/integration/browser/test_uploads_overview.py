@@ -14,15 +14,14 @@ import pytest
 from bench.uploads_page import fill_fleet
 from playwright.sync_api import Browser, Page, expect
 
-from tests.integration.browser.axe import axe_script, grave_problems
-from tests.integration.browser.conftest import shoot
+from tests.integration.browser.axe import WIDTHS, axe_script, grave_problems
+from tests.integration.browser.stack import shoot
 from tests.ports import free_port
 from tidepool_airflow.uploads_page.html import NOTHING
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.reports.overview import CellState
 
 DEVICES, DAYS = 120, 90
-WIDTHS = (1400, 800, 390)
 
 
 @pytest.fixture(scope="module")

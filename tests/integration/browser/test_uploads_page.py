@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from contextlib import closing
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import FrameLocator, Page, expect
+from playwright.sync_api import expect
 
 from tests.factories import TODAY, days_since, meter_readings, stage
-from tests.integration.browser.conftest import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
+from tests.integration.browser.axe import WIDTHS
+from tests.integration.browser.runs import DONE, PAGE, PHONE, REFUSED, REFUSED_VALUE, opened, own, wait_for
+from tests.integration.browser.stack import ADMIN, DAG_ID, VIEWER, Stack, Visitor, shoot
 from tidepool_airflow.uploads_page.html import NOTHING
 from tidepool_ingest.coverage import hours_of_text
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, Ledger, Upload, UploadFilter
@@ -22,12 +23,6 @@ from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import InactiveDevice, inactive_devices
 from tidepool_simulator.sample import SAMPLE_USERS, vendor_files
 from tidepool_simulator.sample.vendor_files import VendorFile
-
-PAGE = "/tidepool/uploads"
-RUN_SECONDS = 180
-REFUSED, REFUSED_VALUE = 10, 77_777
-DONE = 90_000
-"""Milliseconds that a run may take from being asked for to being seen on the page."""
 
 SHOWS_FOCUS = """() => {
   const focused = document.activeElement;
@@ -56,10 +51,6 @@ SAMPLES = {
     "table": [vendor_files.meter_table()],
 }
 """One batch of each format, by its name."""
-
-WIDTHS = (1400, 800, 390)
-
-PHONE = {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -134,21 +125,6 @@ def trigger(stack: Stack, **conf: object) -> None:
     wait_for(stack, response.json()["dag_run_id"])
 
 
-def wait_for(stack: Stack, run_id: str) -> None:
-    give_up = time.monotonic() + RUN_SECONDS
-    while stack.api(f"/dags/{DAG_ID}/dagRuns/{run_id}")["state"] not in ("success", "failed"):
-        stack.airflow.check()
-        assert time.monotonic() < give_up
-        time.sleep(0.5)
-
-
-def own(ledger: Ledger, model: str, state: BatchState) -> Upload:
-    """Return the batch of a device that is one test's own."""
-    (upload,) = ledger.uploads.page(UploadFilter(label=model))
-    assert upload.state is state
-    return upload
-
-
 def held(ledger: Ledger) -> Upload:
     """Return a batch that the guard holds, to look at only."""
     return own(ledger, TO_OPEN, BatchState.HELD)
@@ -160,22 +136,6 @@ def largest(ledger: Ledger) -> Upload:
         UploadFilter(state=BatchState.VERIFIED, first_day=SAMPLE_DAY, last_day=SAMPLE_DAY)
     )
     return max(sample, key=lambda upload: upload.accepted or 0)
-
-
-def opened_overview(page: Page) -> FrameLocator:
-    """Open the page by Airflow's navigation."""
-    page.get_by_role("link", name="Uploads", exact=True).first.click()
-    frame = page.frame_locator("iframe[title='Uploads']")
-    expect(frame.get_by_role("heading", name="Overview")).to_be_visible()
-    return frame
-
-
-def opened(page: Page) -> FrameLocator:
-    """Open the list of all uploads by Airflow's navigation."""
-    frame = opened_overview(page)
-    frame.get_by_role("link", name="All uploads").click()
-    expect(frame.get_by_role("heading", name="All uploads")).to_be_visible()
-    return frame
 
 
 def visible_rows(stack: Stack, data_set_id: str | None) -> int:

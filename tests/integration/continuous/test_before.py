@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.factories import DROP_HASH
-from tests.guards.test_before import LONDON, NEW_YORK, RENAMED, SERIAL, ClockReader, rows
+from tests.guards.clock_reader import LONDON, NEW_YORK, RENAMED, SERIAL, ClockReader, rows
 from tests.world import FeedWorld
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.guards import HeldError

@@ -6,25 +6,14 @@ import pytest
 from sqlalchemy import update
 
 from tests.factories import cbg, readings, set_batch_state
+from tests.happenings import reconciled
 from tests.killing import Killed
 from tests.world import FeedWorld
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.schema import chunks
-from tidepool_ingest.maintenance.reconcile import Reconciled, Reconciliation
-from tidepool_ingest.options import ReconcileOptions
 from tidepool_ingest.staging.work_area import WorkArea
 from tidepool_simulator import Fault
-
-
-def reconciled(world: FeedWorld) -> Reconciled:
-    return Reconciliation(
-        world.root,
-        world.ledger,
-        options=ReconcileOptions(older_than_minutes=0, check_after_days=0),
-        context_of=lambda connection: world.context(),
-        api_host_of=world.host_of,
-    ).run()
 
 
 def unfinished(world: FeedWorld) -> int:

@@ -13,7 +13,7 @@ from upath import UPath
 
 from tests.formats.web_page import exported, stored
 from tests.model.examples import EXAMPLES
-from tests.simulator.sample.vendor_twins import TWINS, Twin
+from tests.simulator.sample.vendor_twins import REJECTED, TWINS, Twin
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import SourceReader
 from tidepool_ingest.formats.reader import ReadingContext
@@ -28,7 +28,6 @@ from tidepool_simulator.sample.checker.files import UnreadableError, exported_va
 DEVICE_ID = "Device-1"
 
 HELD = "held"
-REJECTED = "rejected"
 
 Read = dict[int, list[list[Row] | str]]
 """By position of the row: what each of its records says."""

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tests.test_deep_json import BROKEN, nested
+from tests.deep_values import BROKEN, nested
 from tidepool_simulator.sample.checker import nested as checker_json
 from tidepool_simulator.sample.checker.content import row_of, same_text
 from tidepool_simulator.sample.checker.files import values_of

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.formats.nightscout_sites import Made, profile, read_files, sgv, temp, text_of, treatment
-from tests.formats.test_nightscout_delivery import a_site
-from tests.simulator.sample.test_checker_converters import REJECTED
+from tests.formats.nightscout_sites import Made, a_site, profile, read_files, sgv, temp, text_of, treatment
+from tests.simulator.sample.vendor_twins import REJECTED
 from tidepool_simulator.sample.checker.content import rows_of
 from tidepool_simulator.sample.checker.nightscout import nightscout_rows
 from tidepool_simulator.sample.vendor_files import nightscout_site

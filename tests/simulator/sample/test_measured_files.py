@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bench.converting import KINDS, Kind, write_file
 
-from tests.simulator.sample.test_vendor_files import records, rows_of
+from tests.simulator.sample.vendor_rows import records, rows_of
 from tidepool_simulator.sample.vendor_files import VendorFile, meter_mapping
 
 OF_ONE_RECORD = [kind for kind in KINDS if kind.name != "nightscout"]

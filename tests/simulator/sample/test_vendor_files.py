@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
+from tests.simulator.sample.vendor_rows import records, rows_of
 from tidepool_simulator.sample import __main__ as command
 from tidepool_simulator.sample import clarity_weeks, typed_tables, vendor_files
-from tidepool_simulator.sample.checker.clarity import clarity_rows
 from tidepool_simulator.sample.checker.files import UnreadableError
-from tidepool_simulator.sample.checker.libreview import libreview_rows
-from tidepool_simulator.sample.checker.tables import table_rows
 from tidepool_simulator.sample.vendor_files import VENDOR_FILES, VendorFile
-
-Row = list[dict[str, Any] | None]
-
-
-def rows_of(file: VendorFile, **further: Any) -> Iterator[Row]:
-    """Yield the records of each row, as the checker reads them."""
-    entry = file.manifest_entry() | further
-    if file.format == "table":
-        yield from table_rows(file.content, entry, entry["table"], "Meter-1", ())
-    elif file.format == "clarity":
-        yield from ([row] if row != {} else [] for row in clarity_rows(file.content, entry, None, ()))
-    else:
-        yield from libreview_rows(file.content, entry, None, ())
-
-
-def records(rows: Iterator[Row]) -> list[dict[str, Any]]:
-    return [record for row in rows for record in row if record is not None]
 
 
 @pytest.mark.parametrize("make", VENDOR_FILES)

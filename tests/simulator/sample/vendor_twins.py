@@ -610,3 +610,6 @@ TWINS = [
     for named in ((f"{twin.format}: {name}", twin) for name, twin in files.items())
 ]
 """All of them, each with what to call it."""
+
+
+REJECTED = "rejected"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.factories import NONE, cbg, minute_of
+from tests.happenings import strike
 from tests.killing import Killed
 from tests.world import FeedWorld
 from tidepool_ingest.errors import IngestError
@@ -14,25 +15,6 @@ from tidepool_simulator import Fault
 from tidepool_simulator.rules import Rule
 
 TOO_HIGH = Rule(type="cbg", pointer="/value", above=20)
-
-
-def strike(world: FeedWorld, number: int, monkeypatch: pytest.MonkeyPatch, *, chunks: int = 0) -> None:
-    """Upload a batch and let its process die as a chunk is about to be sent.
-
-    :param chunks: how many are sent before.
-    """
-    send, left = world.client.upload_data, [None] * chunks
-
-    def upload(data_set_id: str, body: bytes) -> None:
-        if not left:
-            raise Killed
-        left.pop()
-        send(data_set_id, body)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(world.client, "upload_data", upload)
-        with pytest.raises(Killed):
-            world.upload(number)
 
 
 def test_a_later_batch_that_was_refused_supersedes_nothing(world: FeedWorld) -> None:

@@ -23,12 +23,9 @@ from tests.factories import (
     readings,
     wizard,
 )
-from tests.integration.continuous.test_maintenance import reconciled
-from tests.integration.test_resume import Killer
-from tests.killing import Killed
-from tests.maintenance.test_cleanup import age, tidy
+from tests.happenings import age, reconciled, strike, tidy
+from tests.killing import Killed, Killer
 from tests.timing import Clock
-from tests.upload.feeds.test_order import strike
 from tests.world import FeedWorld
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition, IngestError

@@ -1,19 +1,18 @@
-"""The command line as a user meets it: arguments in, lines and an exit code out."""
+"""A command as a user meets it: arguments in, lines and an exit code out."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tidepool_ingest.cli import main
-
 USER = "0123456789"
+
+
 DEVICE = "DexG6-SN1234567"
+
+
 CBG = {"type": "cbg", "time": "2026-03-01T00:00:00Z", "deviceId": DEVICE, "units": "mmol/L", "value": 6.5}
 
 
@@ -60,21 +59,3 @@ class Ran:
 
 
 Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Run a command in this process, in an empty folder and with no settings in the environment."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TIDEPOOL_LEDGER", raising=False)
-    monkeypatch.delenv("TIDEPOOL_STAGING_ROOT", raising=False)
-
-    def run(*arguments: object) -> Ran:
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as ending:
-            code = int(ending.code or 0)
-        out, err = capsys.readouterr()
-        return Ran(code, out, err)
-
-    return run
