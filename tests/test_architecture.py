@@ -76,6 +76,17 @@ FEW_LINES_ARE_RIGHT = (
 """Entry points, commands, migrations and data types: one is what it is, however short."""
 
 
+TESTS_ELSEWHERE = {
+    "airflow": "plugins/tidepool_airflow",
+    "deployment": "deploy",
+    "dev": "dev",
+    "faults": "tests/faults",
+    "integration": "tests/integration",
+    "simulator": "include/tidepool_simulator",
+}
+"""Folders of tests that are not named as a package of the library, and where that lies which they test."""
+
+
 def modules(folder: str) -> list[Path]:
     return sorted((PROJECT / folder).rglob("*.py"))
 
@@ -297,3 +308,25 @@ def test_what_a_deduplicator_does_is_asked_by_its_flags() -> None:
     outside = [path for path in modules(f"include/{LIBRARY}") if part_at(path) != "model"]
     named = {str(path.relative_to(PROJECT)): deduplicators_named(path.read_text()) for path in outside}
     assert {path: names for path, names in named.items() if names} == {}
+
+
+@pytest.mark.parametrize("folder", ["tests", "bench"])
+def test_nothing_is_imported_from_a_test_module(folder: str) -> None:
+    # What tests share has a module of its own, which says what it is; a fixture is asked for by its name.
+    taken = {
+        f"{path.relative_to(PROJECT)}: {name}"
+        for path in modules(folder)
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in imported_by(node)
+        if any(part == "conftest" or part.startswith("test_") for part in name.split("."))
+    }
+
+    assert taken == set()
+
+
+def test_tests_lie_where_the_packages_lie() -> None:
+    folders = {path.parent.name for path in (PROJECT / "tests").glob("*/__init__.py")}
+    packages = {path.parent.name for path in (PROJECT / "include" / LIBRARY).glob("*/__init__.py")}
+
+    assert folders - packages == set(TESTS_ELSEWHERE)
+    assert all((PROJECT / place).is_dir() for place in TESTS_ELSEWHERE.values())
