@@ -1,4 +1,4 @@
-"""A small world for the steps: staged batches, a ledger, a simulator, and one account that uploads."""
+"""The world of the tests: staged batches, a ledger, a simulator, and one account that uploads."""
 
 from __future__ import annotations
 
@@ -334,7 +334,7 @@ class World:
 
 
 class FeedWorld(World):
-    """The world of the steps, whose batches are for continuous data sets."""
+    """A world whose batches are for continuous data sets: those of one program for one user."""
 
     data_set_type = "continuous"
     uploader = staticmethod(upload_to_feed)

@@ -79,7 +79,10 @@ class Run:
 
 @dataclass
 class World:
-    """A simulated Tidepool, an empty staging root and an empty ledger, as the DAG finds them."""
+    """A simulated Tidepool, an empty staging root and an empty ledger, as a DAG finds them.
+
+    :class:`tests.world.World` does the steps itself; here Airflow does them, and opens the ledger for each.
+    """
 
     simulator: Simulator
     staging: Path

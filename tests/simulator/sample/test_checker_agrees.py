@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tests.simulator.sample.checker_world import USER, World, smbg
+from tests.simulator.sample.two_sides import USER, TwoSides, smbg
 from tidepool_ingest.staging.manifest import content_key, read_manifest
 from tidepool_ingest.staging.quarantine import Place
 from tidepool_ingest.staging.work_area import WorkArea
@@ -41,7 +41,7 @@ from tidepool_simulator.sample.checker.staged import read_staging
     ids=range(10),
 )
 def test_the_work_area_of_a_batch(tmp_path: Path, manifest: dict[str, Any]) -> None:
-    world = World(tmp_path)
+    world = TwoSides(tmp_path)
     folder = world.stage([smbg(1), smbg(2, 9999), b"\xff"], name="data.ndjson.gz", **manifest)
     digest = hashlib.sha256((folder / "data.ndjson.gz").read_bytes()).hexdigest()
     key = content_key(read_manifest(UPath(folder), USER), [digest])
@@ -70,7 +70,7 @@ def test_the_work_area_of_a_batch(tmp_path: Path, manifest: dict[str, Any]) -> N
 def test_the_work_area_of_a_batch_whose_file_is_read_in_a_stated_way(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    world = World(tmp_path)
+    world = TwoSides(tmp_path)
     folder = world.stage([], content=b"x", file={"format": "clarity"} | options)
     key = content_key(read_manifest(UPath(folder), USER), [hashlib.sha256(b"x").hexdigest()])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.sample.checker_world import DAY, DEVICE, USER, Record, World, kept, smbg
+from tests.simulator.sample.two_sides import DAY, DEVICE, USER, Record, TwoSides, kept, smbg
 from tidepool_simulator.sample.checker.__main__ import main, table
 
 READINGS = [smbg(minute) for minute in range(10)]
@@ -41,12 +41,12 @@ KEPT_WIZARD = WIZARD | {
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> TwoSides:
+    return TwoSides(tmp_path)
 
 
 @pytest.fixture
-def uploaded(world: World) -> World:
+def uploaded(world: TwoSides) -> TwoSides:
     """Ten readings, staged and visible."""
     world.stage(READINGS)
     world.open_set()
@@ -54,7 +54,7 @@ def uploaded(world: World) -> World:
     return world
 
 
-def test_nothing_wrong(world: World) -> None:
+def test_nothing_wrong(world: TwoSides) -> None:
     world.stage(READINGS)
     world.open_set()
     world.put(*map(kept, READINGS))
@@ -70,7 +70,7 @@ def test_nothing_wrong(world: World) -> None:
     assert (result.staged, result.visible, entry.batches) == (10, 10, [f"{DAY}/{USER}/one"])
 
 
-def test_lost(uploaded: World) -> None:
+def test_lost(uploaded: TwoSides) -> None:
     uploaded.put(*(kept(reading) for reading in READINGS[6:]))
     result = uploaded.check()
     assert not result.ok
@@ -78,7 +78,7 @@ def test_lost(uploaded: World) -> None:
     assert result.sets[0].lost_places == [(1, 5)]
 
 
-def test_double(uploaded: World) -> None:
+def test_double(uploaded: TwoSides) -> None:
     uploaded.put(*(kept(reading) for reading in READINGS[5:]), kept(READINGS[7], id="1" * 32))
     result = uploaded.check()
     assert not result.ok
@@ -101,7 +101,7 @@ def test_double(uploaded: World) -> None:
         {"type": "cbg"},
     ],
 )
-def test_altered(uploaded: World, change: Record) -> None:
+def test_altered(uploaded: TwoSides, change: Record) -> None:
     uploaded.put(*(kept(reading) for reading in READINGS[5:9]), kept(READINGS[9]) | change)
     result = uploaded.check()
     assert not result.ok
@@ -120,7 +120,7 @@ def test_altered(uploaded: World, change: Record) -> None:
         {"value": 119.0},
     ],
 )
-def test_other_spellings_are_the_same(uploaded: World, spelling: Record) -> None:
+def test_other_spellings_are_the_same(uploaded: TwoSides, spelling: Record) -> None:
     uploaded.stage([READINGS[9] | spelling], "two")
     uploaded.put(*(kept(reading) for reading in READINGS[5:]))
     assert uploaded.check().ok
@@ -168,7 +168,7 @@ def test_other_spellings_are_the_same(uploaded: World, spelling: Record) -> None
         ),
     ],
 )
-def test_altered_doses(world: World, staged: Record, stored: Record, change: Record) -> None:
+def test_altered_doses(world: TwoSides, staged: Record, stored: Record, change: Record) -> None:
     base = {"time": "2026-11-19T08:00:00Z", "deviceId": DEVICE}
     world.stage([base | staged])
     world.open_set()
@@ -179,7 +179,7 @@ def test_altered_doses(world: World, staged: Record, stored: Record, change: Rec
     assert world.check().foreign == 1
 
 
-def test_embedded_data_count_by_themselves(world: World) -> None:
+def test_embedded_data_count_by_themselves(world: TwoSides) -> None:
     world.stage([WIZARD])
     world.open_set()
     world.put(KEPT_WIZARD)
@@ -191,7 +191,7 @@ def test_embedded_data_count_by_themselves(world: World) -> None:
     assert world.check().double == 1
 
 
-def test_repeats_are_visible_once(world: World) -> None:
+def test_repeats_are_visible_once(world: TwoSides) -> None:
     turned = dict(reversed(READINGS[0].items()))
     world.stage([READINGS[0], READINGS[0], turned])
     world.open_set()
@@ -203,7 +203,7 @@ def test_repeats_are_visible_once(world: World) -> None:
     assert world.check().double == 1
 
 
-def test_alike_but_not_identical_records_are_visible_each(world: World) -> None:
+def test_alike_but_not_identical_records_are_visible_each(world: TwoSides) -> None:
     world.stage([smbg(1, id="1" * 32), smbg(1, id="2" * 32)])
     world.open_set()
     world.put(kept(smbg(1)))
@@ -212,7 +212,7 @@ def test_alike_but_not_identical_records_are_visible_each(world: World) -> None:
     assert world.check().ok
 
 
-def test_quarantined_records_are_accounted_for(world: World) -> None:
+def test_quarantined_records_are_accounted_for(world: TwoSides) -> None:
     world.stage([READINGS[0], smbg(1, 5000), b'{"type":"smbg",'])
     world.open_set()
     world.put(kept(READINGS[0]))
@@ -224,7 +224,7 @@ def test_quarantined_records_are_accounted_for(world: World) -> None:
     assert result.quarantined == 2
 
 
-def test_a_quarantined_record_must_not_be_visible(world: World) -> None:
+def test_a_quarantined_record_must_not_be_visible(world: TwoSides) -> None:
     world.stage(READINGS[:2])
     world.refuse("one", 1)
     world.open_set()
@@ -233,14 +233,14 @@ def test_a_quarantined_record_must_not_be_visible(world: World) -> None:
     assert (result.lost, result.foreign, result.ok) == (0, 1, False)
 
 
-def test_a_batch_that_was_never_uploaded(world: World) -> None:
+def test_a_batch_that_was_never_uploaded(world: TwoSides) -> None:
     world.stage(READINGS)
     result = world.check()
     assert (result.lost, result.sets[0].state, result.sets[0].data_set_id) == (10, "not uploaded", "")
     assert world.check(without=[f"{DAY}/{USER}/one"]).ok
 
 
-def test_left_open_with_data(uploaded: World) -> None:
+def test_left_open_with_data(uploaded: TwoSides) -> None:
     uploaded.put(*(kept(reading) for reading in READINGS[5:]))
     uploaded.open_set("set-2", state="open", active=False)
     assert uploaded.check().ok
@@ -250,7 +250,7 @@ def test_left_open_with_data(uploaded: World) -> None:
     assert (result.left_open, result.unreachable, result.ok) == (1, 0, False)
 
 
-def test_closed_by_half(world: World) -> None:
+def test_closed_by_half(world: TwoSides) -> None:
     world.stage(READINGS)
     world.open_set()
     world.put(*map(kept, READINGS), active=False)
@@ -258,14 +258,14 @@ def test_closed_by_half(world: World) -> None:
     assert (result.visible, result.lost, result.left_open) == (0, 10, 1)
 
 
-def test_deleted_sets_hold_nothing(uploaded: World) -> None:
+def test_deleted_sets_hold_nothing(uploaded: TwoSides) -> None:
     uploaded.put(*(kept(reading) for reading in READINGS[5:]))
     uploaded.open_set("set-0", state="open", active=False, deleted_time=1)
     uploaded.put(kept(READINGS[0]), data_set_id="set-0", active=False)
     assert uploaded.check().ok
 
 
-def test_continuous_sets_stay_open(world: World) -> None:
+def test_continuous_sets_stay_open(world: TwoSides) -> None:
     none = {"dataSetType": "continuous", "deduplicator": {"name": "org.tidepool.deduplicator.none"}}
     world.stage(READINGS, data_set=none)
     world.open_set(state="open", data_set_type="continuous")
@@ -273,7 +273,7 @@ def test_continuous_sets_stay_open(world: World) -> None:
     assert world.check().ok
 
 
-def test_superseded_by_a_newer_upload(world: World) -> None:
+def test_superseded_by_a_newer_upload(world: TwoSides) -> None:
     corrected = BOLUS | {"normal": 3.0}
     world.stage([BOLUS], "one")
     world.stage([corrected], "two")
@@ -292,7 +292,7 @@ def test_superseded_by_a_newer_upload(world: World) -> None:
 @pytest.mark.parametrize(
     "broken", [{"state": "open"}, {"active": False}, {"deleted_time": 1}, {"time": "2026-11-19T08:00:01Z"}]
 )
-def test_hidden_by_a_set_that_does_not_count(world: World, broken: dict[str, Any]) -> None:
+def test_hidden_by_a_set_that_does_not_count(world: TwoSides, broken: dict[str, Any]) -> None:
     instead = BOLUS | {"normal": 3.0, "time": broken.pop("time", BOLUS["time"])}
     world.stage([BOLUS])
     world.open_set("set-1")
@@ -303,13 +303,13 @@ def test_hidden_by_a_set_that_does_not_count(world: World, broken: dict[str, Any
     assert (result.lost, result.superseded, result.foreign) == (1, 0, 1)
 
 
-def test_data_marked_for_destruction_do_not_count(uploaded: World) -> None:
+def test_data_marked_for_destruction_do_not_count(uploaded: TwoSides) -> None:
     uploaded.put(*(kept(reading) for reading in READINGS[5:]))
     uploaded.put(kept(READINGS[0]), deleted_time=1)
     assert uploaded.check().ok
 
 
-def test_without_a_deduplicator_twice_staged_is_twice_visible(world: World) -> None:
+def test_without_a_deduplicator_twice_staged_is_twice_visible(world: TwoSides) -> None:
     none = {"deduplicator": {"name": "org.tidepool.deduplicator.none"}}
     world.stage(READINGS, "one", data_set=none)
     world.stage(READINGS, "two", data_set=none)
@@ -321,7 +321,7 @@ def test_without_a_deduplicator_twice_staged_is_twice_visible(world: World) -> N
     assert world.check().ok
 
 
-def test_the_same_records_staged_twice_are_visible_once(world: World) -> None:
+def test_the_same_records_staged_twice_are_visible_once(world: TwoSides) -> None:
     world.stage(READINGS, "one")
     world.stage(READINGS, "two")
     world.open_set("set-1")
@@ -331,7 +331,7 @@ def test_the_same_records_staged_twice_are_visible_once(world: World) -> None:
     assert world.check().ok
 
 
-def test_one_upload_too_many_without_a_deduplicator(world: World) -> None:
+def test_one_upload_too_many_without_a_deduplicator(world: TwoSides) -> None:
     world.stage(READINGS, data_set={"deduplicator": {"name": "org.tidepool.deduplicator.none"}})
     for data_set_id in ("set-1", "set-2"):
         world.open_set(data_set_id)
@@ -340,7 +340,7 @@ def test_one_upload_too_many_without_a_deduplicator(world: World) -> None:
     assert [(entry.data_set_id, entry.double) for entry in result.sets] == [("set-1", 0), ("set-2", 10)]
 
 
-def test_a_replaced_batch_may_be_gone(world: World) -> None:
+def test_a_replaced_batch_may_be_gone(world: TwoSides) -> None:
     world.stage(READINGS, "one")
     world.stage([smbg(1, 180)], "two", replaces="one")
     world.open_set("set-1", deleted_time=1)
@@ -350,7 +350,7 @@ def test_a_replaced_batch_may_be_gone(world: World) -> None:
     assert world.check().ok
 
 
-def test_truncating_uploads_leave_the_last(world: World) -> None:
+def test_truncating_uploads_leave_the_last(world: TwoSides) -> None:
     truncate = {"deduplicator": {"name": "org.tidepool.deduplicator.device.truncate.dataset"}}
     world.stage(READINGS[:4], "one", data_set=truncate)
     world.stage(READINGS[4:], "two", data_set=truncate)
@@ -360,7 +360,7 @@ def test_truncating_uploads_leave_the_last(world: World) -> None:
     assert world.check().ok
 
 
-def test_data_nobody_staged(uploaded: World) -> None:
+def test_data_nobody_staged(uploaded: TwoSides) -> None:
     uploaded.put(*(kept(reading) for reading in READINGS[5:]))
     uploaded.open_set("set-x", device_id="Other")
     uploaded.put(kept(smbg(1, deviceId="Other")), data_set_id="set-x")
@@ -368,7 +368,7 @@ def test_data_nobody_staged(uploaded: World) -> None:
     assert uploaded.check(users=["0123456789"]).ok
 
 
-def test_a_device_with_an_export_is_compared_too(uploaded: World) -> None:
+def test_a_device_with_an_export_is_compared_too(uploaded: TwoSides) -> None:
     """What the server had added to an export is no part of what it says."""
     uploaded.put(*(kept(reading) for reading in READINGS[5:]))
     added = {"id": "1" * 32, "uploadId": "upid_1", "_active": True, "guid": "one"}
@@ -389,14 +389,14 @@ def test_a_device_with_an_export_is_compared_too(uploaded: World) -> None:
         ("tidepool-web-export", {"_active": True}),
     ],
 )
-def test_a_file_that_is_no_such_export_is_not_taken(world: World, file_format: str, row: Record) -> None:
+def test_a_file_that_is_no_such_export_is_not_taken(world: TwoSides, file_format: str, row: Record) -> None:
     world.stage([smbg(1), smbg(2) | row], "exported", file={"format": file_format})
 
     assert world.check().unreadable == [f"{DAY}/{USER}/exported"]
 
 
 def test_the_table_names_places_and_no_values(
-    uploaded: World, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    uploaded: TwoSides, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     uploaded.put(*(kept(reading) for reading in READINGS[6:]), kept(READINGS[0]))
     assert main([str(uploaded.staging), str(uploaded.store)]) == 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from tests.simulator.sample.checker_world import World, kept, smbg
+from tests.simulator.sample.two_sides import TwoSides, kept, smbg
 from tidepool_simulator.sample import checker
 from tidepool_simulator.sample.vendor_files import german_clarity_export, meter_table
 
@@ -21,8 +21,8 @@ PLAIN = b"\n".join(json.dumps(smbg(minute)).encode() for minute in range(3))
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    world = World(tmp_path)
+def world(tmp_path: Path) -> TwoSides:
+    world = TwoSides(tmp_path)
     world.open_set()
     world.put(*(kept(smbg(minute)) for minute in range(3)))
     return world
@@ -32,7 +32,7 @@ def world(tmp_path: Path) -> World:
     "name",
     ["d.ndjson", "d.ndjson.gz", "d.ndjson.zst", "d.json", "d.json.gz", "d.json.zst"],
 )
-def test_every_format(world: World, name: str) -> None:
+def test_every_format(world: TwoSides, name: str) -> None:
     world.stage([smbg(minute) for minute in range(3)], name=name)
     assert world.check().ok
 
@@ -46,14 +46,14 @@ def test_every_format(world: World, name: str) -> None:
         ("d.json", b"\xef\xbb\xbf\r\n[\t" + PLAIN.replace(b"\n", b" , ") + b"\n]\n"),
     ],
 )
-def test_every_spelling(world: World, name: str, content: bytes) -> None:
+def test_every_spelling(world: TwoSides, name: str, content: bytes) -> None:
     world.stage([], name=name, content=content)
     result = world.check()
     assert result.ok
     assert result.staged == 3
 
 
-def test_a_broken_element_of_an_array(world: World) -> None:
+def test_a_broken_element_of_an_array(world: TwoSides) -> None:
     good = [json.dumps(smbg(minute)).encode() for minute in range(3)]
     odd = good[0].replace(b'"deviceId": "', b'"deviceId": "\xff')
     broken = [b'{"value": NaN}', b"tru", b'{"a": [1,, 2], "b": "},"}', odd]
@@ -67,7 +67,7 @@ def test_a_broken_element_of_an_array(world: World) -> None:
 @pytest.mark.parametrize(
     "line", [b"NaN", b'{"value":NaN}', b"[1]", b"7", b'"x"', b"{", b'{"a":"\xff"}', b"[" * 99999]
 )
-def test_lines_that_are_no_records(world: World, line: bytes) -> None:
+def test_lines_that_are_no_records(world: TwoSides, line: bytes) -> None:
     world.stage([*(smbg(minute) for minute in range(3)), line])
     result = world.check()
     assert result.sets[0].lost_places == [(1, 3)]
@@ -113,7 +113,7 @@ BAD_BATCHES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("batch", BAD_BATCHES, ids=range(len(BAD_BATCHES)))
-def test_nothing_of_a_bad_batch_may_be_visible(world: World, batch: dict[str, Any]) -> None:
+def test_nothing_of_a_bad_batch_may_be_visible(world: TwoSides, batch: dict[str, Any]) -> None:
     folder = world.stage([], **batch)
     (folder.parent / "other.ndjson").write_bytes(PLAIN)
     result = world.check()
@@ -121,13 +121,13 @@ def test_nothing_of_a_bad_batch_may_be_visible(world: World, batch: dict[str, An
     assert result.foreign == 3
 
 
-def test_digest_and_count_that_are_right(world: World) -> None:
+def test_digest_and_count_that_are_right(world: TwoSides) -> None:
     world.stage([], content=PLAIN, file={"sha256": hashlib.sha256(PLAIN).hexdigest().upper(), "records": 3})
     assert world.check().ok
 
 
 def test_a_vendors_file_is_read_by_what_its_manifest_says_of_it(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = TwoSides(tmp_path)
     world.stage([], name=TABLE.name, content=TABLE.content, file=TABLE.manifest_entry())
     result = world.check()
 
@@ -136,14 +136,14 @@ def test_a_vendors_file_is_read_by_what_its_manifest_says_of_it(tmp_path: Path) 
     assert result.lost == TABLE.rows - TABLE.skipped  # nothing is stored
 
 
-def test_folders_that_are_no_batches(world: World) -> None:
+def test_folders_that_are_no_batches(world: TwoSides) -> None:
     world.stage([smbg(minute) for minute in range(3)])
     world.stage([smbg(30)], "_hidden")
     assert world.check().staged == 3
 
 
 def test_edits_are_made_by_the_checker_too(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = TwoSides(tmp_path)
     edits = {"drop": ["source"], "set": {"timezoneOffset": 60}, "glucoseUnits": "mmol/L"}
     old = {"units": "mg/dL", "value": 6.4, "source": "demo"}
     calibration = smbg(2, type="deviceEvent", subType="calibration") | old

@@ -33,7 +33,7 @@ def kept(record: Record, value: float = 6.60539, **fields: Any) -> Record:
     return record | {"id": "0" * 32, "units": "mmol/L", "value": value, "time": record["time"]} | fields
 
 
-class World:
+class TwoSides:
     """Staged batches on one side, stored data sets on the other."""
 
     def __init__(self, folder: Path) -> None:
