@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 # Airflow is imported by many processes: where nothing is kept of it compiled, each takes seconds longer to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up test browser test-all check requirements requirements-check bench bench-fleet faults clean
+.PHONY: help demo up test browser test-all check requirements requirements-check bench bench-fleet faults helm-test clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 20
@@ -66,6 +66,13 @@ bench: $(READY)  ## measure validation, preparation, their memory, and parallel 
 BATCHES ?= 2000
 bench-fleet: $(READY)  ## measure BATCHES=2000 small batches in a running Airflow, in packs and one per task
 	@$(BIN)/python -m bench.fleet --batches $(BATCHES)
+
+HELM ?= helm
+CHART ?=
+KUBERNETES_VALIDATE ?= $(BIN)/uvx kubernetes-validate@1.37.0
+helm-test: $(READY)  ## check what the official Helm chart makes of deploy/helm-values.yaml; HELM, CHART (its folder)
+	@$(BIN)/python -m tests.deployment.helm --helm "$(HELM)" $(if $(CHART),--chart "$(CHART)") \
+	  --validate "$(KUBERNETES_VALIDATE)"
 
 clean:  ## remove what demo, up and tests have written, but not the virtual environment
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .hypothesis

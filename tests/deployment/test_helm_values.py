@@ -1,7 +1,8 @@
 """The values for the official Helm chart: the settings of the compose file, and no secret.
 
-There is no cluster here. What is checked is what can be: the keys against those of the chart, Airflow's own
-settings against Airflow's options, what is shared against the compose file, the secrets against the manual.
+There is neither a cluster here nor the chart. What is checked is what can be: the keys against what is known
+of the chart, Airflow's own settings against Airflow's options, what is shared against the compose file, the
+secrets against the manual. ``make helm-test`` checks what the chart makes of them (:mod:`.helm`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,18 @@ import yaml
 
 from tests import PROJECT
 from tests.deployment.files import Compose, airflow_pin, airflow_settings, environment, filled, options, pins
+from tests.deployment.helm import FACTS
 
-CHART: dict[str, Any] = json.loads((PROJECT / "tests" / "deployment" / "chart-keys.json").read_text())
-"""The keys of the official chart's own ``values.yaml``: a mapping for a key with others below it, empty where
-the chart takes what Kubernetes does, and nothing for a value."""
+CHART: dict[str, Any] = json.loads(FACTS.read_text())
+"""Facts about the official chart, of one version; ``make helm-test`` compares them with the chart.
+
+``keys`` are those of its ``values.yaml``: a mapping for a key with others below it, empty where the chart
+takes what Kubernetes does, and nothing for a value. ``on`` is what it starts unless it is told otherwise.
+``deprecated`` are the keys of which its schema says so.
+"""
+
+STARTED = {"apiServer", "dagProcessor", "migrateDatabaseJob", "scheduler", "triggerer"}
+"""What we want of the chart. Databases are servers of one's own, and an account is made by hand."""
 
 AIRFLOWS = ("config",)
 """Keys below which the chart takes any section and option; ours are compared with Airflow's own."""
@@ -80,6 +89,14 @@ def texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
+def paths(values: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the dotted path of every key."""
+    for name, value in values.items():
+        yield f"{above}{name}"
+        if isinstance(value, dict):
+            yield from paths(value, f"{above}{name}.")
+
+
 def unknown(ours: dict[str, Any], chart: dict[str, Any], above: str = "") -> list[str]:
     """Return the keys of ours that the chart does not know, as dotted paths."""
     found = []
@@ -111,6 +128,35 @@ def test_the_comparison_with_the_chart_finds_what_it_does_not_know() -> None:
         "executer",
         "executor: not a mapping",
     ]
+
+
+def at(values: dict[str, Any], path: str) -> Any:
+    """Return the value at a dotted path, nothing if there is none."""
+    found: Any = values
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def deprecated(values: dict[str, Any]) -> list[str]:
+    return [path for path in CHART["deprecated"] if at(values, path) is not None]
+
+
+def started(values: dict[str, Any]) -> set[str]:
+    """Return which parts the chart starts by itself, and was not told to leave out."""
+    return {path.partition(".")[0] for path in CHART["on"] if at(values, path) is not False}
+
+
+def test_no_key_is_one_that_the_chart_gives_up(values: dict[str, Any]) -> None:
+    assert deprecated({"workers": {"resources": {"requests": {"cpu": 1}}}}) == ["workers.resources"]
+
+    assert deprecated(values) == []
+
+
+def test_the_chart_starts_what_is_wanted_and_nothing_else(values: dict[str, Any]) -> None:
+    assert {"createUserJob", "postgresql", "redis", "statsd"} <= started({}), "the chart's own defaults"
+
+    assert started(values) == STARTED
 
 
 def test_the_manual_installs_the_version_whose_keys_are_known(manual: str) -> None:
@@ -212,7 +258,15 @@ def test_nothing_runs_as_root_or_without_limits(values: dict[str, Any]) -> None:
     assert (values["uid"], values["gid"]) == (50000, 0)
     assert pod["runAsNonRoot"] is True
     assert pod["runAsUser"] == values["uid"]
-    assert containers == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    for name in ("apiServer", "scheduler", "dagProcessor", "triggerer", "workers"):
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert containers == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    # Whatever of the chart can have an own context would take it instead of these.
+    assert not [path for path in paths(values) if path.endswith((".securityContexts", ".securityContext"))]
+    limited = [name for name in STARTED if "logGroomerSidecar" in CHART["keys"][name]]
+    for path in (*STARTED, "workers.kubernetes", *(f"{name}.logGroomerSidecar" for name in limited)):
         for kind in ("requests", "limits"):
-            assert values[name]["resources"][kind].keys() == {"cpu", "memory"}, name
+            assert at(values, f"{path}.resources.{kind}").keys() == {"cpu", "memory"}, path
