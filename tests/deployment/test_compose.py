@@ -14,8 +14,9 @@ from tests.deployment.files import Compose, environment, filled
 ONE_SHOT = {"airflow-init", "sample", "store-sample"}
 """Services that end by themselves."""
 
-DATA_SERVICES = {"airflow-apiserver", "airflow-worker", "simulator", "sample"}
-"""The only ones that may see staged data; the API server reads quarantine files, for the uploads page."""
+DATA_SERVICES = {"airflow-init", "airflow-apiserver", "airflow-worker", "simulator", "sample"}
+"""The only ones that may see staged data; the API server reads quarantine files, for the uploads page, and
+``airflow-init`` checks that the folder can be used."""
 
 
 def running(compose: Compose) -> dict[str, dict[str, Any]]:
@@ -193,4 +194,4 @@ def test_keys_of_work_areas_reach_only_those_who_read_them(compose: Compose) -> 
         for name, service in compose.services.items()
         if "TIDEPOOL_WORK_KEYS" in dict(environment(service))
     }
-    assert holders == {"airflow-worker", "airflow-apiserver"}
+    assert holders == {"airflow-worker", "airflow-apiserver", "airflow-init"}  # which checks them and ends

@@ -218,8 +218,9 @@ def test_pool_is_made_as_in_the_compose_file(values: dict[str, Any], compose: Co
     theirs = filled(init["command"][-1]).replace('"$POOL_SLOTS"', slots).splitlines()
 
     program = values["migrateDatabaseJob"]["args"][-1].splitlines()
-    assert program == theirs[:2]
-    assert "airflow users create" in theirs[2]
+    assert theirs[0] == "python -m tidepool_airflow.preflight"  # of what .env says, and of one machine
+    assert program == theirs[1:3]
+    assert "airflow users create" in theirs[3]
 
 
 def test_no_account_is_made_with_a_password_that_everybody_knows(values: dict[str, Any]) -> None:
