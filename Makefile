@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 # Airflow is imported by many processes: where nothing is kept of it compiled, each takes seconds longer to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up test browser test-all check requirements requirements-check bench bench-fleet faults helm-test clean
+.PHONY: help demo up test browser test-all check requirements requirements-check bench bench-fleet faults helm-test release clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 20
@@ -73,6 +73,9 @@ KUBERNETES_VALIDATE ?= $(BIN)/uvx kubernetes-validate@1.37.0
 helm-test: $(READY)  ## check what the official Helm chart makes of deploy/helm-values.yaml; HELM, CHART (its folder)
 	@$(BIN)/python -m tests.deployment.helm --helm "$(HELM)" $(if $(CHART),--chart "$(CHART)") \
 	  --validate "$(KUBERNETES_VALIDATE)"
+
+release: $(READY)  ## build the wheel of this commit, twice and equal, and the image; into dist/, see CONTRIBUTING.md
+	@$(BIN)/python -m dev.release
 
 clean:  ## remove what demo, up and tests have written, but not the virtual environment
 	rm -rf .local .pytest_cache .mypy_cache .ruff_cache .hypothesis
