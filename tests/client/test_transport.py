@@ -385,3 +385,26 @@ def test_a_call_shows_nothing_private() -> None:
         body=CANARY.encode(),
     )
     assert CANARY not in repr(private)
+
+
+def test_each_host_is_reached_as_the_environment_has_it_whenever_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The environment is read once for each host; one that needs no proxy does not take another's."""
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.org:3128")
+    monkeypatch.setenv("NO_PROXY", "near.example.org")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ca.pem")
+    session = new_session()
+
+    def settings(url: str, proxies: dict[str, str] | None = None) -> tuple[str | None, object]:
+        found = session.merge_environment_settings(url, proxies or {}, True, None, None)
+        return found["proxies"].get("https"), found["verify"]
+
+    for _ in range(2):
+        assert settings("https://far.example.org/a") == ("http://proxy.example.org:3128", "/etc/ca.pem")
+        assert settings("https://far.example.org/b", {"https": ""}) == ("", "/etc/ca.pem")
+        assert settings("https://near.example.org/a") == (None, "/etc/ca.pem")
+        assert settings("https://near.example.org:8443/a") == (None, "/etc/ca.pem")
+        monkeypatch.delenv("HTTPS_PROXY", raising=False)

@@ -303,7 +303,7 @@ def test_where_the_parts_come_out_otherwise_it_stops(
         shutil.rmtree(area(world, number).beside(key).path.path)
         monkeypatch.setattr(writer, "_classifier", lambda *given: _without_first(made(*given)))
 
-    at(world, monkeypatch, "close_data_set", 0, harm)
+    at(world, monkeypatch, "upload_data", 0, harm)
 
     with pytest.raises(BatchError) as caught:
         upload(world, number)

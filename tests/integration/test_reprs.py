@@ -134,7 +134,7 @@ EMPTY = {one.name: None for one in fields(Upload)}
             may_be_older={CANARY},
         ),
         RecordWithIds(0, LINE, (CANARY,)),
-        ChunkPayload([RecordWithIds(0, LINE, (CANARY,))], [{"origin": {"id": CANARY}}]),
+        ChunkPayload([RecordWithIds(0, LINE, (CANARY,))], lambda: [{"origin": {"id": CANARY}}]),
     ],
     ids=lambda value: type(value).__name__,
 )

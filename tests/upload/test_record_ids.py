@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidepool_ingest.deep_json import loads
+from tidepool_ingest.model import embedded_data
+from tidepool_ingest.staging.splice import with_member_in
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.upload.record_ids import datum_id, ids_of, with_ids
 
@@ -87,6 +89,66 @@ def test_each_datum_has_one_identifier_and_all_else_stays(
     for record, datum in zip(sent, expected, strict=True):
         inner = [value["id"] for name, value in datum.items() if name in ("bolus", "status") and value != OWN]
         assert record.ids == (datum["id"], *inner)
+
+
+def decoded_one_by_one(line: bytes, ordinal: int) -> tuple[bytes, tuple[str, ...]]:
+    """A record as it should be sent, byte for byte: decoded by the slower decoder, spliced by the grammar."""
+    datum = loads(line)
+    found = [("", datum), *((name, datum[name]) for name in embedded_data(datum))]
+    ids = [inner.get("id") or datum_id(DATA_SET, ordinal, name) for name, inner in found]
+    for (name, inner), own in reversed(list(zip(found, ids, strict=True))):
+        if inner.get("id") is None:
+            line = with_member_in(line, (name,) if name else (), "id", json.dumps(own).encode())
+    return line, tuple(ids)
+
+
+odd = st.sampled_from(
+    [
+        10**30,
+        1e308,
+        "\ud800",
+        "é",
+        "},{",
+        '"bolus":{',
+        '"id"',
+        None,
+        True,
+        [[{"id": OWN}]],
+        {"type": "wizard"},
+    ]
+)
+odd_names = st.sampled_from(
+    ["payload", "annotations", "notes", "bolus", "status", "id\ud800", "ID", "subType"]
+)
+odd_records = st.builds(
+    lambda datum, more, first: {**more, **datum} if first else {**datum, **more},
+    st.sampled_from(RECORDS),
+    st.dictionaries(odd_names, odd, max_size=3),
+    st.booleans(),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    records=st.lists(odd_records, max_size=6),
+    style=st.sampled_from(["compact", "spaced", "escaped", "trailing"]),
+    ascii_only=st.booleans(),
+)
+def test_it_is_what_decoding_each_record_by_itself_gives(
+    records: list[dict[str, Any]], style: str, ascii_only: bool
+) -> None:
+    lines = [written(datum, style) for datum in records]
+    if not ascii_only:
+        lines = [line.replace(b"\\u00e9", "é".encode()) for line in lines]
+
+    sent = with_ids(lines, chunk_of(len(lines)), DATA_SET)
+
+    expected = [decoded_one_by_one(line, ordinal) for ordinal, line in enumerate(lines)]
+    assert [record.ids for record in sent] == [ids for _, ids in expected]
+    assert [loads(record.line) for record in sent] == [loads(line) for line, _ in expected]
+    for record, line, (spliced, _) in zip(sent, lines, expected, strict=True):
+        assert sorted(record.line) == sorted(spliced)  # where it was put may differ, and nothing else
+        assert all(ids in record.line or ids in line for ids in map(str.encode, record.ids))
 
 
 def test_a_plain_chunk_is_not_decoded() -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse, parse_headers
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -234,14 +235,27 @@ class WatchedAdapter(HTTPAdapter):
 
 
 class _PlainSession(requests.Session):
-    """A session that sees in a redirect a response like others.
+    """A session that sees in a redirect a response like others, and reads the environment once for each host.
 
-    Even where it is not followed, the library would prepare the next request: it would read the response
-    whole, however large, and quote its ``Location`` if that is malformed.
+    Even where a redirect is not followed, the library would prepare the next request: it would read the
+    response whole, however large, and quote its ``Location`` if that is malformed. And it would look through
+    the environment for proxies and certificates at each request, which takes longer than to prepare it.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._settings: dict[tuple[object, ...], Any] = {}
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return no target."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Return by which proxies, and with which certificates, a host is reached."""
+        parts = urlsplit(url)
+        key = (parts.scheme, parts.netloc, tuple((proxies or {}).items()), stream, verify, cert)
+        if key not in self._settings:
+            self._settings[key] = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        return dict(self._settings[key])
 
 
 def new_session() -> requests.Session:

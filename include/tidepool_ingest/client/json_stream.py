@@ -87,7 +87,8 @@ def blocks_of(pieces: Iterable[bytes], kind: type[Fields]) -> Iterator[list[Fiel
             block = _decoded_block(decode, before + text)
         else:
             for end, begin in _cuts_in(text):
-                block, following = _decoded_block(decode, b"%b%b]" % (before, text[:end])), begin
+                part = b"".join((before, memoryview(text)[:end], b"]"))
+                block, following = _decoded_block(decode, part), begin
                 if block is not None:
                     break
         if block is not None:
@@ -116,15 +117,14 @@ def _gathered(text: bytes, pieces: Iterator[bytes], needed: int) -> tuple[bytes,
     return b"".join(parts), False
 
 
-def _cuts_in(text: bytes) -> list[tuple[int, int]]:
-    """Return where two objects may be divided, from the end of the text: behind one, and before the next."""
-    found: list[tuple[int, int]] = []
-    end = len(text)
-    while len(found) < _CUTS_TRIED and (comma := text.rfind(b"}", 0, end)) >= 0:
-        if between := _BETWEEN.match(text, comma):
-            found.append((comma + 1, between.end()))
-        end = comma
-    return found
+def _cuts_in(text: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where two objects may be divided, from the end of the text: behind one, and before the next."""
+    found, end = 0, len(text)
+    while found < _CUTS_TRIED and (brace := text.rfind(b"}", 0, end)) >= 0:
+        if between := _BETWEEN.match(text, brace):
+            found += 1
+            yield brace + 1, between.end()
+        end = brace
 
 
 def _decoded_block(decode: Callable[[bytes], list[Fields]], text: bytes) -> list[Fields] | None:

@@ -27,6 +27,7 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import default_deduplicator
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.upload.guarded_requests import GuardedRequests, Throttle, Timeouts, UploadStoppedError
+from tidepool_ingest.upload.record_ids import SentIds
 
 Result = TypeVar("Result")
 
@@ -229,6 +230,7 @@ class LeasedBatch:
     :param lease: the one that fences writes to the ledger: a normal batch's own, or that of the feed.
     :param requests: guards the requests, under this lease and perhaps more.
     :param counts: what the requests have achieved so far.
+    :param sent_ids: the identifiers of what was read in order to be sent.
     """
 
     context: UploadContext
@@ -240,6 +242,7 @@ class LeasedBatch:
     lease: Lease
     requests: GuardedRequests
     counts: Counts = field(default_factory=Counts)
+    sent_ids: SentIds = field(default_factory=SentIds, repr=False)
 
     @classmethod
     def of(

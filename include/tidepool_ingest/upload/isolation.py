@@ -80,7 +80,9 @@ class Isolation:
         """
         with self._lock:
             apart = self._chunks[chunk_index].pieces if chunk_index in self._chunks else []
-            suspected = {ordinal for piece in apart for ordinal in piece}
+        if not apart:
+            return [records] if records else []
+        suspected = {ordinal for piece in apart for ordinal in piece}
         by_request = [
             [record for record in records if record.ordinal not in suspected],
             *([record for record in records if record.ordinal in set(piece)] for piece in apart),

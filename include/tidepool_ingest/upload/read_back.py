@@ -145,9 +145,14 @@ def _compared(
     """
     sent = IdCounter()
     for chunk in leased.prepared.chunks:
+        first, behind = chunk.first_record, chunk.first_record + chunk.records
+        known = leased.sent_ids.of_chunk(chunk, data_set_id)
+        if known is not None and not any(first <= ordinal < behind for ordinal in rejected):
+            sent.add_digests(known)
+            continue
         sent.add(
             row_id
-            for ordinal, ids in enumerate(_ids_of(leased, chunk, data_set_id), chunk.first_record)
+            for ordinal, ids in enumerate(_ids_of(leased, chunk, data_set_id), first)
             if ordinal not in rejected
             for row_id in ids
         )
@@ -290,10 +295,12 @@ class ReadBack:
         """Whether the data set is marked as deleted."""
         self.rows = IdCounter()
         for block in blocks:
-            self.rows.add(str(row.id) for row in block if row.type != UPLOAD)
-            self.deleted = self.deleted or any(
-                row.type == UPLOAD and row.deleted_time is not None for row in block
-            )
+            ids = [row.id for row in block if row.type != UPLOAD]
+            self.rows.add(map(str, ids))
+            if len(ids) < len(block):
+                self.deleted = self.deleted or any(
+                    row.type == UPLOAD and row.deleted_time is not None for row in block
+                )
 
 
 class IdCounter:
@@ -312,8 +319,12 @@ class IdCounter:
 
     def add(self, identifiers: Iterable[str]) -> None:
         """Count identifiers, each as often as it occurs."""
+        self.add_digests(map(digest_of, identifiers))
+
+    def add_digests(self, digests: Iterable[int]) -> None:
+        """Count identifiers of which only the digests are at hand."""
         partitions = self._partitions
-        for digest in map(digest_of, identifiers):
+        for digest in digests:
             partitions[digest % PARTITIONS].append(digest)
         self._is_sorted = False
 

@@ -9,14 +9,17 @@ kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from itertools import chain
+from typing import Final, Protocol
 
 import msgspec
 
 from tidepool_ingest.deep_json import loads
+from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import embedded_data
 from tidepool_ingest.model.stored import EMBEDDING_TYPES
 from tidepool_ingest.staging.splice import with_member, with_member_in
@@ -37,7 +40,7 @@ def datum_id(data_set_id: str, ordinal: int, field: str = "") -> str:
     return blake2b(f"{ordinal}/{field}".encode(), digest_size=ID_BYTES, key=data_set_id.encode()).hexdigest()
 
 
-class RecordWithIds(NamedTuple):
+class RecordWithIds(msgspec.Struct, frozen=True, gc=False):
     """One record as it is sent.
 
     :param ordinal: its ordinal among the batch's accepted records, from 0.
@@ -64,7 +67,7 @@ class _Head(msgspec.Struct, gc=False):
 _heads = msgspec.json.Decoder(list[_Head])
 
 
-def with_ids(lines: Sequence[bytes], chunk: Chunk, data_set_id: str) -> Iterator[RecordWithIds]:
+def with_ids(lines: Sequence[bytes], chunk: Chunk, data_set_id: str) -> list[RecordWithIds]:
     """Give each accepted record of a chunk its identifiers, and its embedded data theirs.
 
     :param lines: the chunk's records as they were accepted.
@@ -74,14 +77,16 @@ def with_ids(lines: Sequence[bytes], chunk: Chunk, data_set_id: str) -> Iterator
     """
     new_id = _new_ids(data_set_id)
     heads = _heads_of(lines, chunk)
+    records = []
     for ordinal, (line, head) in enumerate(zip(lines, heads, strict=True), chunk.first_record):
-        if head == _TO_DECODE:
-            yield _decoded(line, ordinal, data_set_id)
-        elif head is None:
+        if head is None:
             own = new_id(ordinal)
-            yield RecordWithIds(ordinal, _with_id(line, own), (own,))
+            records.append(RecordWithIds(ordinal, _with_id(line, own), (own,)))
+        elif head == _TO_DECODE:
+            records.append(_decoded(line, ordinal, new_id))
         else:
-            yield RecordWithIds(ordinal, line, (head,))
+            records.append(RecordWithIds(ordinal, line, (head,)))
+    return records
 
 
 def ids_of(lines: Sequence[bytes], chunk: Chunk, data_set_id: str) -> Iterator[tuple[str, ...]]:
@@ -95,9 +100,41 @@ def ids_of(lines: Sequence[bytes], chunk: Chunk, data_set_id: str) -> Iterator[t
     heads = _heads_of(lines, chunk)
     for ordinal, (line, head) in enumerate(zip(lines, heads, strict=True), chunk.first_record):
         if head == _TO_DECODE:
-            yield tuple(own for _field, own, _is_new in _identified(loads(line), ordinal, data_set_id))
+            yield tuple(own for _field, own, _is_new in _identified(line, ordinal, new_id))
         else:
             yield (head or new_id(ordinal),)
+
+
+class SentIds:
+    """The identifiers of what was read in order to be sent, so that comparing need not read it once more.
+
+    It is of one data set, and keeps eight bytes for each identifier: its
+    :data:`~tidepool_ingest.digests.digest_of`.
+    """
+
+    def __init__(self) -> None:
+        self._data_set_id = ""
+        self._digests: dict[tuple[int, str], array[int]] = {}
+
+    def begin(self, data_set_id: str) -> None:
+        """Forget what went to another data set.
+
+        :param data_set_id: the one that is sent to from now on.
+        """
+        if data_set_id != self._data_set_id:
+            self._data_set_id, self._digests = data_set_id, {}
+
+    def add(self, chunk: Chunk, records: Sequence[RecordWithIds]) -> None:
+        """Remember a chunk; safe to call from several threads.
+
+        :param records: all its records, with the identifiers that they have in that data set.
+        """
+        ids = chain.from_iterable([record.ids for record in records])
+        self._digests[chunk.index, chunk.digest] = array("q", map(digest_of, ids))
+
+    def of_chunk(self, chunk: Chunk, data_set_id: str) -> Sequence[int] | None:
+        """Return the digests of all identifiers of a chunk; ``None`` if it was not read for this data set."""
+        return self._digests.get((chunk.index, chunk.digest)) if data_set_id == self._data_set_id else None
 
 
 _TO_DECODE: Final = ""
@@ -115,13 +152,17 @@ def _heads_of(lines: Sequence[bytes], chunk: Chunk) -> Sequence[str | None]:
     return [_TO_DECODE if head.type in EMBEDDING_TYPES else head.id for head in heads]
 
 
-def _new_ids(data_set_id: str) -> Callable[[int], str]:
-    """Return what :func:`datum_id` is for the data set's own data, with the key hashed once."""
+class _NewId(Protocol):
+    def __call__(self, ordinal: int, field: bytes = b"") -> str: ...
+
+
+def _new_ids(data_set_id: str) -> _NewId:
+    """Return what :func:`datum_id` is for one data set, with the key hashed once."""
     keyed = blake2b(digest_size=ID_BYTES, key=data_set_id.encode())
 
-    def new_id(ordinal: int) -> str:
+    def new_id(ordinal: int, field: bytes = b"") -> str:
         own = keyed.copy()
-        own.update(b"%d/" % ordinal)
+        own.update(b"%d/%b" % (ordinal, field))
         return own.hexdigest()
 
     return new_id
@@ -129,24 +170,31 @@ def _new_ids(data_set_id: str) -> Callable[[int], str]:
 
 def _with_id(line: bytes, own: str) -> bytes:
     if line.endswith(b"}"):  # an accepted record has a type, so that it is not empty
-        return b'%b,"id":"%b"}' % (line[:-1], own.encode())
+        return line[:-1] + f',"id":"{own}"}}'.encode()
     return with_member(line, "id", f'"{own}"'.encode())
 
 
-def _decoded(line: bytes, ordinal: int, data_set_id: str) -> RecordWithIds:
+def _decoded(line: bytes, ordinal: int, new_id: _NewId) -> RecordWithIds:
     """Return a record of which all has to be decoded; each new identifier is inserted where it belongs."""
-    found = list(_identified(loads(line), ordinal, data_set_id))
+    found = list(_identified(line, ordinal, new_id))
     for field, own, is_new in reversed(found):
         if is_new:
             line = _with_id_in(line, field, own) if field else _with_id(line, own)
     return RecordWithIds(ordinal, line, tuple(own for _field, own, _is_new in found))
 
 
-def _identified(datum: Any, ordinal: int, data_set_id: str) -> Iterator[tuple[str, str, bool]]:
+def _identified(line: bytes, ordinal: int, new_id: _NewId) -> Iterator[tuple[str, str, bool]]:
     """Yield where each datum of a record is (in no field: the record), its identifier, and if it is new."""
+    try:
+        datum = _any.decode(line)
+    except (msgspec.MsgspecError, RecursionError):
+        datum = loads(line)
     for field in ("", *embedded_data(datum)):
         own = (datum[field] if field else datum).get("id")
-        yield field, own or datum_id(data_set_id, ordinal, field), own is None
+        yield field, own or new_id(ordinal, field.encode()), own is None
+
+
+_any = msgspec.json.Decoder()
 
 
 def _with_id_in(line: bytes, field: str, own: str) -> bytes:

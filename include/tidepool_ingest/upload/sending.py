@@ -156,7 +156,7 @@ class Sending:
         payload = self._strategy.load(chunk)
         self._strategy.begin(chunk)
         if self._strategy.removes_first(in_doubt=in_doubt):
-            self._remove(payload.selectors)
+            self._remove(payload.selectors())
         elif in_doubt:
             # Nothing that is sent again replaces these, should Tidepool have stored one before it failed.
             failing = [record for record in payload.records if record.ordinal in self._rejected.failing]
@@ -210,7 +210,7 @@ class Sending:
         :return: how many Tidepool has stored.
         """
         while remaining := self._rejected.without(records):
-            body = b"[" + b",".join(record.line for record in remaining) + b"]"
+            body = b"[" + b",".join([record.line for record in remaining]) + b"]"
             try:
                 self._requests.write(
                     partial(self._leased.client.upload_data, self._data_set_id, body), intent
@@ -280,11 +280,13 @@ class NormalChunks:
     def __init__(self, leased: LeasedBatch, data_set_id: str) -> None:
         self._leased = leased
         self._data_set_id = data_set_id
+        leased.sent_ids.begin(data_set_id)
 
     def load(self, chunk: Chunk) -> ChunkPayload:
         """Read a chunk, each record with its identifiers."""
-        records = list(with_ids(self._leased.work.read_chunk(chunk), chunk, self._data_set_id))
-        return ChunkPayload(records, [{"id": row_id} for record in records for row_id in record.ids])
+        records = with_ids(self._leased.work.read_chunk(chunk), chunk, self._data_set_id)
+        self._leased.sent_ids.add(chunk, records)
+        return ChunkPayload(records, lambda: [{"id": row_id} for record in records for row_id in record.ids])
 
     def removes_first(self, *, in_doubt: bool) -> bool:
         """Return whether the chunk is in doubt."""
@@ -303,12 +305,12 @@ class ChunkPayload(NamedTuple):
     """What is sent of a chunk.
 
     :param records: the records.
-    :param selectors: Tidepool's selectors of all rows that it makes of them.
+    :param selectors: returns Tidepool's selectors of all rows that it makes of them.
     :param origins: in a feed, the digest of each row's origin id, with the ordinal of its record.
     """
 
     records: Sequence[RecordWithIds]
-    selectors: Sequence[Selector]
+    selectors: Callable[[], Sequence[Selector]]
     origins: Sequence[tuple[int, bytes]] = ()
 
     def __repr__(self) -> str:

@@ -321,7 +321,7 @@ class FeedChunks:
         origins = [
             (record.ordinal, origin_digest(origin)) for record in records for origin in record.origin_ids
         ]
-        return ChunkPayload([record.identified for record in records], selectors, origins)
+        return ChunkPayload([record.identified for record in records], lambda: selectors, origins)
 
     def removes_first(self, *, in_doubt: bool) -> bool:
         """Return whether the deduplicator would keep both versions of a row."""
