@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import ColumnElement, select, text
+from sqlalchemy import ColumnElement, event, select, text
 
 from tests.factories import found, set_batch_state, set_data_set_state
 from tidepool_ingest.ledger import (
@@ -166,3 +166,37 @@ def test_sqlite_finds_what_needs_attention_by_its_reason(
     ledger.close()
 
     assert "USING INDEX ix_batches_reason" in plan
+
+
+LOOKS: dict[str, Callable[[Ledger], object]] = {
+    "newest": lambda ledger: ledger.uploads.page(UploadFilter()),
+    "of a DAG": lambda ledger: ledger.uploads.page(UploadFilter(dag_id="tidepool_normal_upload")),
+    "of a label": lambda ledger: ledger.uploads.page(UploadFilter(label="G6")),
+    "needs attention": lambda ledger: ledger.uploads.page(UploadFilter(waiting=True)),
+    "the page before": lambda ledger: ledger.uploads.page(UploadFilter(), after=1),
+    "by state": lambda ledger: ledger.uploads.by_state(),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_sqlite_does_not_sort_all_batches_to_show_some(tmp_path: Path, look: str) -> None:
+    """Nearly all are whole, which SQLite does not know: the index of parts would lead it to all of them."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.migrate()
+    noted(ledger, 1, BatchState.PREPARED)
+    asked: list[tuple[str, Any]] = []
+    engine = ledger.database.engine
+    event.listen(
+        engine, "before_cursor_execute", lambda _c, _d, query, values, *_: asked.append((query, values))
+    )
+    LOOKS[look](ledger)
+    with ledger.database.reading() as connection:
+        steps = [
+            step
+            for query, values in [one for one in asked if one[0].startswith("SELECT") and "likely" in one[0]]
+            for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values).scalars(3)
+        ]
+    ledger.close()
+
+    assert steps
+    assert not [step for step in steps if "TEMP B-TREE" in step or "(part_of=?)" in step]

@@ -22,7 +22,7 @@ from tidepool_ingest.ledger.states import (
     Dismissal,
 )
 from tidepool_ingest.ledger.stops import StoppedIn
-from tidepool_ingest.ledger.whole_batches import IS_WHOLE, IS_WHOLE_UNINDEXED, WHOLE
+from tidepool_ingest.ledger.whole_batches import IS_WHOLE, WHOLE
 
 
 def _with_newest_set() -> Select[Any]:
@@ -223,7 +223,7 @@ class Uploads:
 
     def waiting(self) -> int:
         """Return how many batches need attention."""
-        query = select(func.count()).select_from(batches).where(IS_WHOLE_UNINDEXED, needs_attention())
+        query = select(func.count()).select_from(batches).where(IS_WHOLE, needs_attention())
         with self._database.reading() as connection:
             return connection.scalar(query) or 0
 
@@ -231,7 +231,7 @@ class Uploads:
         """Return how many batches need attention, by the code of the cause."""
         query = (
             select(batches.c.reason, func.count())
-            .where(IS_WHOLE_UNINDEXED, needs_attention())
+            .where(IS_WHOLE, needs_attention())
             .group_by(batches.c.reason)
         )
         with self._database.reading() as connection:

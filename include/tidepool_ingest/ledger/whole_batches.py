@@ -7,18 +7,36 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 from tidepool_ingest.ledger.database import batched
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.ledger.states import DEAD_STATES, BatchState, DataSetState
 from tidepool_ingest.ledger.transitions import write_state
 
-IS_WHOLE = batches.c.part_of.is_(None)
+
+class _Likely(FunctionElement[Any]):
+    """A condition that most rows meet."""
+
+    type = NullType()  # it stands as it is, and is compared with nothing
+    inherit_cache = True
+
+
+@compiles(_Likely)
+def _as_it_is(element: _Likely, compiler: Any, **more: Any) -> str:
+    return str(compiler.process(element.clauses, **more))
+
+
+@compiles(_Likely, "sqlite")
+def _said_so(element: _Likely, compiler: Any, **more: Any) -> str:
+    # It has no statistics, and would take the index of parts for a short way, which leads to nearly all rows.
+    return f"likely({compiler.process(element.clauses, **more)})"
+
+
+IS_WHOLE: ColumnElement[bool] = _Likely(batches.c.part_of.is_(None))
 """The condition that a row is a whole batch, as it was staged."""
-
-IS_WHOLE_UNINDEXED = func.coalesce(batches.c.part_of, 0) == 0
-"""The same, where SQLite would take the index of parts for a short way, which leads to nearly all batches."""
-
 
 WHOLE: ColumnElement[int] = func.coalesce(batches.c.part_of, batches.c.id)
 """The number of the whole batch, for it and for each of its parts."""
