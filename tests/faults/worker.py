@@ -48,6 +48,7 @@ QUICK: dict[tuple[Any, str], Any] = {
     (auth, "SIGN_IN_TIMEOUTS"): HttpTimeouts(READ_SECONDS, READ_SECONDS, 3.0),
     (database, "SQLITE_WAIT_SECONDS"): 0.4,
     (client_state, "FIRST_PAUSE_SECONDS"): 0.05,
+    (client_state, "FREE_SECONDS"): 0.01,
 }
 """Constants that a schedule shortens, about a hundredfold; their order of size stays."""
 

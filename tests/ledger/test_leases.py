@@ -138,12 +138,12 @@ def test_a_holder_that_wakes_up_in_the_middle_of_a_takeover_keeps_its_claim_or_l
                 lost.append(error)
 
         def between(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            if statement.startswith("SELECT leases") and not woken:
+            if statement.startswith("INSERT INTO leases") and not woken:
                 woken.append(threading.Thread(target=wake))
                 woken[0].start()
                 woken[0].join(1)
 
-        event.listen(other.database.engine, "after_cursor_execute", between)
+        event.listen(other.database.engine, "before_cursor_execute", between)
         taken = True
         try:
             with other.leases.held("batch:1", seconds=60):

@@ -136,6 +136,8 @@ def batch_row(row: Any) -> BatchRow:
     return BatchRow(**values)
 
 
+_ONE = select(batches).where(batches.c.id == bindparam("number"))
+
 NAMES_PER_QUERY = 200
 """Pairs of user and batch id per query."""
 
@@ -364,7 +366,7 @@ class Batches:
         :raises UnknownBatchError: if there is none of that number.
         """
         with self._database.reading() as connection:
-            row = connection.execute(select(batches).where(batches.c.id == batch)).one_or_none()
+            row = connection.execute(_ONE, {"number": batch}).one_or_none()
         if row is None:
             raise UnknownBatchError(batch)
         return batch_row(row)

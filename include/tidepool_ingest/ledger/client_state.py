@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -25,6 +27,10 @@ FORGET_SECONDS = 120.0
 """After this long without another one, the next pause is a first one again."""
 
 
+FREE_SECONDS = 1.0
+"""For how long a task that found no throttle sends its requests without looking again."""
+
+
 class RateLimits:
     """The table of rate limits, one row for each API host.
 
@@ -36,6 +42,7 @@ class RateLimits:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._free_at: dict[str, float] = {}
 
     def in_force(self) -> dict[str, float]:
         """Return the API hosts that throttle us, each with the seconds that are left of it."""
@@ -53,6 +60,23 @@ class RateLimits:
         with self._database.reading() as connection:
             row = connection.execute(select(rate_limits).where(_is(api_host))).one_or_none()
             return 0.0 if row is None else max(0.0, _seconds_left(row, now_of(connection)))
+
+    def seconds_to_wait(self, api_host: str) -> float:
+        """Return the same right before a request, as it was :data:`FREE_SECONDS` ago at most.
+
+        A request that is sent meanwhile against another task's throttle is answered with a 429 of its own:
+        nothing is done by it.
+
+        :raises RuntimeError: a transaction is open, which would last as long as the request.
+        """
+        self._database.check_apart()
+        now = time.monotonic()
+        if now - self._free_at.get(api_host, -math.inf) < FREE_SECONDS:
+            return 0.0
+        remaining = self.seconds_remaining(api_host)
+        if not remaining:
+            self._free_at[api_host] = now
+        return remaining
 
     def lift(self, api_host: str) -> bool:
         """Let tasks send requests again before the throttle's time is over; return whether there was one.
@@ -73,6 +97,7 @@ class RateLimits:
         :param retry_after: the seconds that it asks for; ``None`` when it did not say.
         """
         retry_on_conflict(lambda: self._record(api_host, retry_after))
+        self._free_at.pop(api_host, None)
 
     def _record(self, api_host: str, retry_after: float | None) -> None:
         with self._database.writing() as connection:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, exists, func, insert, select, update
+from sqlalchemy import Executable, Select, bindparam, exists, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tidepool_ingest.ledger.database import Database, batched, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
@@ -209,14 +210,17 @@ class DataSets:
                 connection.execute(insert(chunks), rows)
         return found
 
-    def mark_open(self, data_set: int, data_set_id: str | None = None, *, lease: Lease | None = None) -> None:
+    def mark_open(
+        self, data_set: int, data_set_id: str | None = None, *, lease: Lease | None = None
+    ) -> DataSetRow:
         """Record that Tidepool has created a data set, which now takes data.
 
         :param data_set: its number in the ledger, here and below.
         :param data_set_id: its id; ``None`` if the ledger has it already.
+        :return: the data set as it is now, here and below.
         """
         values = {} if data_set_id is None else {"data_set_id": data_set_id}
-        self._move(data_set, DataSetState.OPEN, lease, **values)
+        return self._move(data_set, DataSetState.OPEN, lease, **values)
 
     def mark_not_created(self, data_set: int, *, lease: Lease | None = None) -> None:
         """Record that Tidepool has not created a data set, and never will."""
@@ -230,9 +234,9 @@ class DataSets:
         """Record that a data set is about to be closed, perhaps once more."""
         self._move(data_set, DataSetState.CLOSING, lease)
 
-    def mark_closed(self, data_set: int, *, lease: Lease | None = None) -> None:
+    def mark_closed(self, data_set: int, *, lease: Lease | None = None) -> DataSetRow:
         """Record that a data set is closed."""
-        self._move(data_set, DataSetState.CLOSED, lease)
+        return self._move(data_set, DataSetState.CLOSED, lease)
 
     def mark_verified(
         self,
@@ -279,9 +283,9 @@ class DataSets:
             for share in connection.scalars(shares).all():
                 write_data_set_state(connection, share, DataSetState.ABANDONED, {})
 
-    def _move(self, data_set: int, state: DataSetState, lease: Lease | None, **values: Any) -> None:
+    def _move(self, data_set: int, state: DataSetState, lease: Lease | None, **values: Any) -> DataSetRow:
         with writing_under(self._database, lease) as connection:
-            write_data_set_state(connection, data_set, state, values)
+            return _data_set(write_data_set_state(connection, data_set, state, values))
 
     def record_reverified(
         self, data_set: int, visible_rows: int, superseded_rows: int, *, lease: Lease | None = None
@@ -374,46 +378,21 @@ class DataSets:
 
     def of_batches(self, numbers: Sequence[int]) -> list[DataSetRow]:
         """Return every data set that was started for these batches, by batch and age."""
-        query = (
-            select(data_sets)
-            .where(data_sets.c.batch.in_(numbers))
-            .order_by(data_sets.c.batch, data_sets.c.ordinal)
-        )
         with self._database.reading() as connection:
-            return [_data_set(row) for row in connection.execute(query)]
+            return [_data_set(row) for row in connection.execute(_OF_BATCHES, {"numbers": list(numbers)})]
 
     def begin_chunk(
         self, data_set: int, chunk_index: int, *, digest: str, records: int, lease: Lease | None = None
     ) -> None:
         """Record that a chunk is about to be sent; each time counts as an attempt."""
-        key = (chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
+        given = {"data_set": data_set, "chunk_index": chunk_index, "digest": digest, "records": records}
         with writing_under(self._database, lease) as connection:
-            again = connection.execute(
-                update(chunks)
-                .where(*key)
-                .values(state=ChunkState.SENDING, attempts=chunks.c.attempts + 1, updated_at=NOW)
-            )
-            if not again.rowcount:
-                connection.execute(
-                    insert(chunks).values(
-                        data_set=data_set,
-                        chunk_index=chunk_index,
-                        digest=digest,
-                        records=records,
-                        state=ChunkState.SENDING,
-                        attempts=1,
-                        updated_at=NOW,
-                    )
-                )
+            connection.execute(_BEGIN_CHUNK[connection.dialect.name], given)
 
     def chunk_stored(self, data_set: int, chunk_index: int, *, lease: Lease | None = None) -> None:
         """Record that Tidepool has confirmed a chunk."""
         with writing_under(self._database, lease) as connection:
-            connection.execute(
-                update(chunks)
-                .where(chunks.c.data_set == data_set, chunks.c.chunk_index == chunk_index)
-                .values(state=ChunkState.STORED, updated_at=NOW)
-            )
+            connection.execute(_CHUNK_STORED, {"its_data_set": data_set, "its_index": chunk_index})
 
     def chunks_of(self, data_set: int) -> dict[int, ChunkRow]:
         """Return the chunks that were sent or are being sent to a data set, by index."""
@@ -421,6 +400,33 @@ class DataSets:
             rows = connection.execute(select(chunks).where(chunks.c.data_set == data_set)).all()
         found = (dict(row._mapping) for row in rows)
         return {row["chunk_index"]: ChunkRow(**{**row, "state": ChunkState(row["state"])}) for row in found}
+
+
+_OF_BATCHES = (
+    select(data_sets)
+    .where(data_sets.c.batch.in_(bindparam("numbers", expanding=True)))
+    .order_by(data_sets.c.batch, data_sets.c.ordinal)
+)
+
+
+def _begin_chunk(insert: Callable[..., postgresql.Insert | sqlite.Insert]) -> Executable:
+    """Return the statement that records the intent to send a chunk, for the first time or once more."""
+    names = ("data_set", "chunk_index", "digest", "records")
+    given = {name: bindparam(name, type_=chunks.c[name].type) for name in names}
+    new = insert(chunks).values(**given, state=ChunkState.SENDING, attempts=1, updated_at=NOW)
+    return new.on_conflict_do_update(
+        index_elements=[chunks.c.data_set, chunks.c.chunk_index],
+        set_={"state": ChunkState.SENDING, "attempts": chunks.c.attempts + 1, "updated_at": NOW},
+    )
+
+
+_BEGIN_CHUNK = {"postgresql": _begin_chunk(postgresql.insert), "sqlite": _begin_chunk(sqlite.insert)}
+
+_CHUNK_STORED = (
+    update(chunks)
+    .where(chunks.c.data_set == bindparam("its_data_set"), chunks.c.chunk_index == bindparam("its_index"))
+    .values(state=ChunkState.STORED, updated_at=NOW)
+)
 
 
 def _beside_deleted(verified: Select[tuple[int, datetime]]) -> Select[tuple[int, datetime]]:

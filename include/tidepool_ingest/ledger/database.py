@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -281,6 +282,13 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
         time.sleep(SQLITE_RETRY_SECONDS)
 
 
+class _OfThread(threading.local):
+    """What one thread has open."""
+
+    shared: Connection | None = None
+    checked: set[Hashable] | None = None
+
+
 class Database:
     """A connection pool to the ledger's database, and the two kinds of transaction on it.
 
@@ -289,18 +297,71 @@ class Database:
 
     def __init__(self, address: str) -> None:
         self.engine = open_engine(address)
+        self._of_thread = _OfThread()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that only reads: on SQLite it does not wait for the writer."""
+        if (shared := self._of_thread.shared) is not None:
+            yield shared
+            return
         with translated_errors(), self.engine.connect().execution_options(**{READING: True}) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction that writes, committed at its end; an exception rolls it back."""
+        if (shared := self._of_thread.shared) is not None:
+            if shared.get_execution_options().get(READING, False):
+                raise RuntimeError("what is read together must not write")
+            yield shared
+            return
         with translated_errors(), self.engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def together(self, *, only_reads: bool = False) -> Iterator[None]:
+        """Let all that this thread reads and writes in the ``with`` block be one transaction: all or nothing.
+
+        No request goes out in between (:meth:`check_apart`): the rows that it has written stay locked until
+        its end, on SQLite the whole database.
+
+        :param only_reads: whether nothing is written, so that it does not wait for a writer.
+        """
+        if self._of_thread.shared is not None:
+            yield
+            return
+        with self.reading() if only_reads else self.writing() as connection:
+            self._of_thread.shared, self._of_thread.checked = connection, set()
+            try:
+                yield
+            finally:
+                self._of_thread.shared = self._of_thread.checked = None
+
+    def is_checked(self, what: Hashable) -> bool:
+        """Return whether something that holds to the end of a transaction was found in this one already.
+
+        :param what: what was found. Within :meth:`together`, it counts as found from now on.
+        """
+        checked = self._of_thread.checked
+        if checked is None:
+            return False
+        is_known = what in checked
+        checked.add(what)
+        return is_known
+
+    @property
+    def is_together(self) -> bool:
+        """Whether this thread is within :meth:`together`."""
+        return self._of_thread.shared is not None
+
+    def check_apart(self) -> None:
+        """Make sure that this thread holds no transaction open while it waits for somebody else.
+
+        :raises RuntimeError: it is within :meth:`together`.
+        """
+        if self.is_together:
+            raise RuntimeError("a request must not be sent within a transaction of the ledger")
 
     def now(self) -> datetime:
         """Return the present moment by the database's clock."""
@@ -317,7 +378,10 @@ def now_of(connection: Connection) -> datetime:
 
     Where nothing has to be compared, write :data:`~tidepool_ingest.ledger.schema.NOW`.
     """
-    return connection.execute(select(NOW)).scalar_one()
+    return connection.execute(_NOW).scalar_one()
+
+
+_NOW = select(NOW)
 
 
 def batched(items: Sequence[T]) -> Iterable[Sequence[T]]:

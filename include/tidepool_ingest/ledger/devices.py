@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_, select
 
 from tidepool_ingest.ledger.batches import ORDER_COLUMNS, BatchRow, batch_row, order_key_of
 from tidepool_ingest.ledger.database import Database, batched, now_of
@@ -60,22 +61,10 @@ class Devices:
         :param sharing_days: only those that have records on a day on which it has some too.
         :param deduplicators: only those whose data set has one of these; ``None`` for all.
         """
-        query = (
-            select(batches.c.id, *ORDER_COLUMNS)
-            .join(data_sets, data_sets.c.batch == batches.c.id)
-            .where(
-                _same_device(batch),
-                batches.c.day >= batch.day,
-                data_sets.c.state.in_(states),
-            )
-            .distinct()
-        )
-        if deduplicators is not None:
-            query = query.where(data_sets.c.deduplicator.in_(deduplicators))
-        if sharing_days:
-            query = query.where(_shares_a_day(batch))
+        query = _newer(batch.device_id is not None, sharing_days, deduplicators is not None)
+        given = {**_given(batch), "states": list(states), "deduplicators": list(deduplicators or ())}
         with self._database.reading() as connection:
-            newer = [(order_key_of(row), row) for row in connection.execute(query)]
+            newer = [(order_key_of(row), row) for row in connection.execute(query, given)]
         newer.sort(key=lambda found: found[0], reverse=True)
         return {row.id: row.day for key, row in newer if key > batch.order_key}
 
@@ -86,18 +75,12 @@ class Devices:
         :param sharing_days: only those that have records on a day on which it has some too.
         :return: seconds until each lease expires, by its name.
         """
-        part = batches.alias()
-        is_split = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.OVERWRITTEN)
-        query = select(batches.c.id, batches.c.part_of, batches.c.state, *ORDER_COLUMNS).where(
-            _same_device(batch), batches.c.day <= batch.day, ~is_split
-        )
-        if sharing_days:
-            query = query.where(_shares_a_day(batch))
+        query = _older(batch.device_id is not None, sharing_days)
         found: dict[str, float] = {}
         with self._database.reading() as connection:
             now = now_of(connection)
             names = set()
-            for row in connection.execute(query):
+            for row in connection.execute(query, _given(batch)):
                 if order_key_of(row) >= batch.order_key:
                     continue
                 names.add(lease_of_batch(row.id))
@@ -119,14 +102,9 @@ class Devices:
         :param sharing_days: only those that have records on a day on which it has some too, or of which that
             is not known yet.
         """
-        has_turn = exists().where(turns.c.batch == batches.c.id, turns.c.expires_at > NOW)
-        query = select(batches.c.id, *ORDER_COLUMNS).where(
-            _same_device(batch), batches.c.day <= batch.day, has_turn
-        )
-        if sharing_days:
-            query = query.where(or_(batches.c.accepted.is_(None), _shares_a_day(batch)))
+        query = _planned(batch.device_id is not None, sharing_days)
         with self._database.reading() as connection:
-            found = [(order_key_of(row), row.id) for row in connection.execute(query)]
+            found = [(order_key_of(row), row.id) for row in connection.execute(query, _given(batch))]
         return [number for key, number in sorted(found) if key < batch.order_key]
 
     def newer_to_be_started(self, batch: BatchRow) -> list[BatchRow]:
@@ -323,10 +301,85 @@ def _same_device(batch: BatchRow) -> ColumnElement[bool]:
         batches.c.device_id == batch.device_id,
         batches.c.data_set_type == batch.data_set_type,
         # Parts of one batch have no record in common: they do not count as others.
-        WHOLE.not_in([batch.part_of or batch.id, *([] if batch.replaces is None else [batch.replaces])]),
+        WHOLE.not_in(_own(batch)),
     )
 
 
-def _shares_a_day(batch: BatchRow) -> ColumnElement[bool]:
+def _own(batch: BatchRow) -> list[int]:
+    """Return the whole batches that do not count as others."""
+    return [batch.part_of or batch.id, *([] if batch.replaces is None else [batch.replaces])]
+
+
+# What each batch asks before it is closed is made once: making such a statement costs more than an answer.
+
+
+def _given(batch: BatchRow) -> dict[str, Any]:
+    """Return what the statements below are given of a batch."""
+    return {
+        "number": batch.id,
+        "host": batch.api_host,
+        "user": batch.user_id,
+        "device": batch.device_id,
+        "type": batch.data_set_type,
+        "of": batch.day,
+        "own": _own(batch),
+    }
+
+
+def _of_same_device(*, has_device: bool) -> ColumnElement[bool]:
+    """Return the condition of :func:`_same_device` on a batch that is given later."""
+    device = batches.c.device_id == bindparam("device") if has_device else batches.c.device_id.is_(None)
+    return and_(
+        batches.c.api_host == bindparam("host"),
+        batches.c.user_id == bindparam("user"),
+        device,
+        batches.c.data_set_type == bindparam("type"),
+        WHOLE.not_in(bindparam("own", expanding=True)),
+    )
+
+
+def _shares_a_day() -> ColumnElement[bool]:
     own, others = batch_days.alias(), batch_days.alias()
-    return exists().where(own.c.batch == batch.id, others.c.batch == batches.c.id, own.c.day == others.c.day)
+    its = own.c.batch == bindparam("number")
+    return exists().where(its, others.c.batch == batches.c.id, own.c.day == others.c.day)
+
+
+@cache
+def _newer(has_device: bool, sharing_days: bool, with_deduplicators: bool) -> Select[Any]:
+    of_some = data_sets.c.deduplicator.in_(bindparam("deduplicators", expanding=True))
+    return (
+        select(batches.c.id, *ORDER_COLUMNS)
+        .join(data_sets, data_sets.c.batch == batches.c.id)
+        .where(
+            _of_same_device(has_device=has_device),
+            batches.c.day >= bindparam("of"),
+            data_sets.c.state.in_(bindparam("states", expanding=True)),
+            *([of_some] if with_deduplicators else []),
+            *([_shares_a_day()] if sharing_days else []),
+        )
+        .distinct()
+    )
+
+
+@cache
+def _older(has_device: bool, sharing_days: bool) -> Select[Any]:
+    part = batches.alias()
+    is_split = exists().where(part.c.part_of == batches.c.id, part.c.state != BatchState.OVERWRITTEN)
+    return select(batches.c.id, batches.c.part_of, batches.c.state, *ORDER_COLUMNS).where(
+        _of_same_device(has_device=has_device),
+        batches.c.day <= bindparam("of"),
+        ~is_split,
+        *([_shares_a_day()] if sharing_days else []),
+    )
+
+
+@cache
+def _planned(has_device: bool, sharing_days: bool) -> Select[Any]:
+    has_turn = exists().where(turns.c.batch == batches.c.id, turns.c.expires_at > NOW)
+    counts = or_(batches.c.accepted.is_(None), _shares_a_day())
+    return select(batches.c.id, *ORDER_COLUMNS).where(
+        _of_same_device(has_device=has_device),
+        batches.c.day <= bindparam("of"),
+        has_turn,
+        *([counts] if sharing_days else []),
+    )

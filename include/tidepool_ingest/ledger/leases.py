@@ -9,13 +9,13 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Executable, and_, bindparam, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tidepool_ingest.ledger.database import Database, LeaseHeldError, LeaseLostError, now_of
 from tidepool_ingest.ledger.schema import leases
@@ -43,6 +43,11 @@ class _LeaseKey:
     owner: str
     fence: int
 
+    @property
+    def values(self) -> dict[str, str | int]:
+        """What its row is found by."""
+        return {f"own_{name}": value for name, value in vars(self).items()}
+
 
 class Lease:
     """A lease that this process holds until it is released or expires. Several threads may share it.
@@ -59,6 +64,7 @@ class Lease:
         self._seconds = seconds
         self._good_until = taken + seconds
         self._kept_until = 0.0
+        self._is_released = False
         self._lock = threading.Lock()
 
     @property
@@ -76,8 +82,7 @@ class Lease:
 
         :param connection: a transaction that writes.
         """
-        query = select(leases.c.fence).where(*_is(self._key)).with_for_update()
-        return connection.scalar(query) is not None
+        return connection.scalar(_HELD, self._key.values) is not None
 
     def ensure(self, seconds: float) -> None:
         """Make sure that the lease outlives a request that is about to be sent.
@@ -92,11 +97,8 @@ class Lease:
     def _renew(self) -> None:
         started = time.monotonic()
         with self._database.writing() as connection:
-            renewed = connection.execute(
-                update(leases)
-                .where(*_is(self._key))
-                .values(expires_at=now_of(connection) + timedelta(seconds=self._seconds))
-            )
+            until = now_of(connection) + timedelta(seconds=self._seconds)
+            renewed = connection.execute(_PROLONG, {**self._key.values, "until": until})
         if not renewed.rowcount:
             raise LeaseLostError(self.name)
         self._good_until = started + self._seconds
@@ -110,7 +112,8 @@ class Lease:
         :raises LeaseLostError: if another task owns the lease.
         """
         with self._database.writing() as connection:
-            if not self.is_held(connection):
+            # Once it is found in a transaction, its row stays locked to the end.
+            if not self._database.is_checked(self._key) and not self.is_held(connection):
                 raise LeaseLostError(self.name)
             yield connection
 
@@ -127,18 +130,60 @@ class Lease:
 
         A lease that has been taken over meanwhile is left to its new owner.
         """
-        kept = self._kept_until - time.monotonic()
-        own_row = _is(self._key)
+        if self._is_released:
+            return
         with self._database.writing() as connection:
-            connection.execute(
-                update(leases).where(*own_row).values(expires_at=now_of(connection) + timedelta(seconds=kept))
-                if kept > 0
-                else delete(leases).where(*own_row)
-            )
+            self._release(connection)
+
+    def _release(self, connection: Connection) -> None:
+        kept = self._kept_until - time.monotonic()
+        if kept > 0:
+            until = now_of(connection) + timedelta(seconds=kept)
+            connection.execute(_PROLONG, {**self._key.values, "until": until})
+        else:
+            connection.execute(_RELEASE, self._key.values)
+
+    @contextmanager
+    def last_writing(self, *others: Lease) -> Iterator[None]:
+        """Release the lease, and others, in the transaction in which the block writes what comes last.
+
+        :param others: further leases of this holder.
+        :raises LeaseLostError: another task owns this lease; nothing is written then.
+        """
+        with self._database.together():
+            with self.writing():
+                yield
+            with self._database.writing() as connection:
+                for lease in (self, *others):
+                    lease._release(connection)
+        for lease in (self, *others):
+            lease._is_released = True
 
 
-def _is(key: _LeaseKey) -> tuple[ColumnElement[bool], ...]:
-    return leases.c.name == key.name, leases.c.owner == key.owner, leases.c.fence == key.fence
+_OWN = and_(
+    *(
+        leases.c[name] == bindparam(f"own_{name}", type_=leases.c[name].type)
+        for name in ("name", "owner", "fence")
+    )
+)
+_UNTIL = bindparam("until", type_=leases.c.expires_at.type)
+# Made once, as are others that each batch needs: making a statement costs more than carrying it out.
+_HELD = select(leases.c.fence).where(_OWN).with_for_update()
+_PROLONG = update(leases).where(_OWN).values(expires_at=_UNTIL)
+_RELEASE = delete(leases).where(_OWN)
+
+
+def _take(insert: Callable[..., postgresql.Insert | sqlite.Insert]) -> Executable:
+    """Return the statement that takes a lease if nobody holds it, and returns its fence; no row if not."""
+    new = insert(leases).values(name=bindparam("name"), owner=bindparam("owner"), fence=1, expires_at=_UNTIL)
+    return new.on_conflict_do_update(
+        index_elements=[leases.c.name],
+        set_={"owner": new.excluded.owner, "fence": leases.c.fence + 1, "expires_at": _UNTIL},
+        where=leases.c.expires_at <= bindparam("now", type_=leases.c.expires_at.type),
+    ).returning(leases.c.fence)
+
+
+_TAKE = {"postgresql": _take(postgresql.insert), "sqlite": _take(sqlite.insert)}
 
 
 def writing_under(database: Database, lease: Lease | None) -> AbstractContextManager[Connection]:
@@ -156,15 +201,19 @@ class Leases:
         self._database = database
 
     @contextmanager
-    def held(self, name: str, *, seconds: float, wait: float = 0.0) -> Iterator[Lease]:
+    def held(
+        self, name: str, *, seconds: float, wait: float = 0.0, begin: Callable[[Lease], None] | None = None
+    ) -> Iterator[Lease]:
         """Hold a lease for the length of a ``with`` block.
 
         :param name: what has one owner at a time, for example ``batch:12``.
         :param seconds: how long it lasts when its holder dies or stalls.
         :param wait: how many seconds to wait for another holder.
+        :param begin: what is read and written first under the lease, in the transaction that takes it; if it
+            raises, the lease is not taken.
         :raises LeaseHeldError: if another task still holds it after that.
         """
-        lease = self._acquire(name, seconds=seconds, wait=wait)
+        lease = self._acquire(name, seconds=seconds, wait=wait, begin=begin)
         try:
             yield lease
         finally:
@@ -205,42 +254,34 @@ class Leases:
         with self._database.writing() as connection:
             return connection.execute(delete(leases).where(leases.c.expires_at < before)).rowcount
 
-    def _acquire(self, name: str, *, seconds: float, wait: float) -> Lease:
+    def _acquire(
+        self, name: str, *, seconds: float, wait: float, begin: Callable[[Lease], None] | None = None
+    ) -> Lease:
         owner = secrets.token_hex(8)
         deadline = time.monotonic() + wait
         while True:
             taken = time.monotonic()
-            key, remaining = self._try_acquire(name, owner, seconds)
-            if key is not None:
-                return Lease(self._database, key, seconds, taken)
+            with self._database.together():
+                key, remaining = self._try_acquire(name, owner, seconds)
+                if key is not None:
+                    lease = Lease(self._database, key, seconds, taken)
+                    if begin is not None:
+                        begin(lease)
+                    return lease
             if time.monotonic() >= deadline:
                 raise LeaseHeldError(name, remaining)
             time.sleep(POLL_SECONDS)
 
     def _try_acquire(self, name: str, owner: str, seconds: float) -> tuple[_LeaseKey | None, float]:
         """Return the lease's key, or ``None`` and the seconds that its present holder has left."""
-        try:
-            with self._database.writing() as connection:
-                now = now_of(connection)
-                values = {"owner": owner, "expires_at": now + timedelta(seconds=seconds)}
-                present = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
-                if present is None:
-                    connection.execute(insert(leases).values(name=name, fence=1, **values))
-                    return _LeaseKey(name, owner, 1), seconds
-                if present.expires_at > now:
-                    return None, (present.expires_at - now).total_seconds()
-                # By the condition on the fence, only one of two that saw the same dead holder wins.
-                fence = present.fence + 1
-                taken = connection.execute(
-                    update(leases)
-                    .where(
-                        leases.c.name == name,
-                        leases.c.fence == present.fence,
-                        leases.c.expires_at <= now,  # its holder may have come back to life meanwhile
-                    )
-                    .values(fence=fence, **values)
-                )
-                return (_LeaseKey(name, owner, fence), seconds) if taken.rowcount else (None, seconds)
-        except IntegrityError:
-            # Another task inserted the row at the same moment.
-            return None, seconds
+        with self._database.writing() as connection:
+            now = now_of(connection)
+            # Of two that see the same dead holder, or none, one wins: the row is locked when it is written.
+            given = {"name": name, "owner": owner, "now": now, "until": now + timedelta(seconds=seconds)}
+            taken: int | None = connection.scalar(_TAKE[connection.dialect.name], given)
+            if taken is not None:
+                key = _LeaseKey(name, owner, taken)
+                self._database.is_checked(key)
+                return key, seconds
+            expires_at = connection.scalar(select(leases.c.expires_at).where(leases.c.name == name))
+            return None, seconds if expires_at is None else (expires_at - now).total_seconds()

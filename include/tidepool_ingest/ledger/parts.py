@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
 from tidepool_ingest.ledger.batches import BatchRow, batch_row
 from tidepool_ingest.ledger.database import Database, batched, now_of, retry_on_conflict
@@ -163,8 +163,14 @@ class Parts:
 
 
 def _parts_of(connection: Connection, whole: int) -> list[BatchRow]:
-    query = select(batches).where(batches.c.part_of == whole, batches.c.state != BatchState.OVERWRITTEN)
-    return [batch_row(row) for row in connection.execute(query.order_by(batches.c.part))]
+    return [batch_row(row) for row in connection.execute(_OF_WHOLE, {"whole": whole})]
+
+
+_OF_WHOLE = (
+    select(batches)
+    .where(batches.c.part_of == bindparam("whole"), batches.c.state != BatchState.OVERWRITTEN)
+    .order_by(batches.c.part)
+)
 
 
 _SHARED_WITH_WHOLE = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select
 
 from tidepool_ingest.ledger.database import Database, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
@@ -222,6 +222,9 @@ class Rejection:
     problems: tuple[tuple[str, str], ...]
 
 
+_REJECTED = select(rejections).where(rejections.c.batch == bindparam("number")).order_by(rejections.c.ordinal)
+
+
 class Rejections:
     """The table of rejections.
 
@@ -256,9 +259,8 @@ class Rejections:
 
     def of_batch(self, batch: int) -> dict[int, Rejection]:
         """Return the rejections of a batch by the records' ordinals."""
-        query = select(rejections).where(rejections.c.batch == batch).order_by(rejections.c.ordinal)
         with self._database.reading() as connection:
-            found = connection.execute(query).all()
+            found = connection.execute(_REJECTED, {"number": batch}).all()
         return {
             row.ordinal: Rejection(
                 ordinal=row.ordinal,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, func, not_, or_, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from tidepool_ingest.ledger.database import batched
 from tidepool_ingest.ledger.schema import NOW, batches, data_sets
@@ -144,22 +146,39 @@ _DATA_SET_MAY_BECOME = {state: _data_set_may_become(state) for state in DataSetS
 
 def write_data_set_state(
     connection: Connection, data_set: int, state: DataSetState, values: Mapping[str, Any]
-) -> None:
+) -> Row[Any]:
     """Write the state of a data set, and when it was reached, if it may follow the present one.
 
     :param connection: a transaction that writes.
     :param data_set: its number.
     :param state: the new state.
     :param values: other columns to be written with it.
+    :return: the data set as it is now.
     :raises IllegalTransitionError: it may not go to this state.
     """
-    reached = {TIME_COLUMN[state]: NOW} if state in TIME_COLUMN else {}
-    this = data_sets.c.id == data_set
-    written = update(data_sets).where(this).values(**values, **reached, state=state, updated_at=NOW)
-    if connection.execute(written.where(_DATA_SET_MAY_BECOME[state])).rowcount:
-        return
+    given = {"number": data_set, **{f"new_{name}": value for name, value in values.items()}}
+    names = tuple(sorted(values))
+    if row := connection.execute(_to_state(state, names), given).one_or_none():
+        return row
     # Seldom: the present state is read only to say what is wrong, or if it has just changed.
-    present = select(data_sets.c.state, data_sets.c.data_set_type).where(this)
+    present = select(data_sets.c.state, data_sets.c.data_set_type).where(data_sets.c.id == data_set)
     before, data_set_type = connection.execute(present.with_for_update()).one()
     check_data_set_state(DataSetState(before), state, data_set_type)
-    connection.execute(written)
+    return connection.execute(_to_state(state, names, is_checked=True), given).one()
+
+
+@cache
+def _to_state(
+    state: DataSetState, names: tuple[str, ...], *, is_checked: bool = False
+) -> ReturningUpdate[Any]:
+    """Return the statement that writes a state, made once.
+
+    :param names: the columns that are written with it.
+    :param is_checked: whether the state is known to be allowed.
+    """
+    reached = {TIME_COLUMN[state]: NOW} if state in TIME_COLUMN else {}
+    given = {name: bindparam(f"new_{name}", type_=data_sets.c[name].type) for name in names}
+    written = update(data_sets).where(data_sets.c.id == bindparam("number"))
+    if not is_checked:
+        written = written.where(_DATA_SET_MAY_BECOME[state])
+    return written.values(**given, **reached, state=state, updated_at=NOW).returning(*data_sets.c)

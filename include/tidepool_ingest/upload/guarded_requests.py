@@ -6,7 +6,8 @@ lease on a batch or a device does not end before that either, however its holder
 leases knows that no request of an earlier holder is in progress.
 
 When Tidepool throttles one task, every task slows down. Its rate limits are not documented. A 429 means that
-nothing was done; the pause it asks for is saved in the ledger, which each task reads before each request.
+nothing was done; the pause it asks for is saved in the ledger, at which each task looks before a request,
+though not more often than once a second.
 """
 
 from __future__ import annotations
@@ -302,7 +303,7 @@ class Throttle:
         :param wait: waits a number of seconds.
         :raises TidepoolBusyError: that is longer than ``patience``.
         """
-        while (remaining := self._rate_limits.seconds_remaining(self._api_host)) > 0:
+        while (remaining := self._rate_limits.seconds_to_wait(self._api_host)) > 0:
             if remaining > self._patience:
                 raise TidepoolBusyError("send a request", place=self._api_host, retry_after=remaining)
             self._wait_out(remaining, wait)
