@@ -13,7 +13,7 @@ from bench.giant import measure_giant
 from bench.ledger import HEADINGS as LEDGER_HEADINGS
 from bench.ledger import measure_ledger
 from bench.packs import HEADINGS as PACK_HEADINGS
-from bench.packs import measure_packs
+from bench.packs import ONE_CHUNK_HEADINGS, measure_one_chunk, measure_packs
 from bench.preparing import measure_preparing
 from bench.records import uploader_lines
 from bench.result import print_results, print_rows
@@ -52,6 +52,7 @@ _MEASURES: dict[str, Callable[[Callable[[], list[bytes]], bool], None]] = {
     "page": lambda lines, quick: print_rows(VISIT_HEADINGS, measure_uploads_page()),
     "ledger": lambda lines, quick: print_rows(LEDGER_HEADINGS, list(measure_ledger())),
     "packs": lambda lines, quick: print_rows(PACK_HEADINGS, measure_packs()),
+    "one-chunk": lambda lines, quick: print_rows(ONE_CHUNK_HEADINGS, measure_one_chunk()),
     "prepare": _prepare,
     "convert": lambda lines, quick: print_results(list(measure_converting(memory=not quick))),
     "split": lambda lines, quick: print_results(list(measure_splitting(memory=not quick))),

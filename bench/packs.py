@@ -4,6 +4,8 @@ A simulated Tidepool, in a process of its own, takes 200 ms for every request. P
 are prepared and uploaded, one data set at a time, four, and eight. Counted is the wall time of the uploads,
 from the first request to the last batch verified, the CPU time of preparing and uploading here, and the
 transactions of the ledger, reading ones included.
+
+A batch of one chunk is the same with a simulated Tidepool that answers at once, so that our own work remains.
 """
 
 from __future__ import annotations
@@ -52,6 +54,24 @@ def measure_packs() -> list[tuple[object, ...]]:
         (at_once, BATCHES, RECORDS, round(per_minute), round(per_minute / first, 2), *map(round, more))
         for at_once, (per_minute, *more) in zip(AT_ONCE, measured, strict=True)
     ]
+
+
+ONE_CHUNK_HEADINGS = ("measured", "batches", "records each", "transactions", "cpu ms")
+ROUNDS = 3
+
+
+def measure_one_chunk() -> list[tuple[object, ...]]:
+    """Process packs of batches of one chunk, one at a time; return the row of the best round."""
+    rounds = []
+    for _ in range(ROUNDS):
+        with (
+            tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name,
+            running_simulator(Path(name), 0) as roles,
+        ):
+            _per_minute, milliseconds, transactions, _peak = _measured(Path(name), roles, 1)
+            rounds.append((round(milliseconds, 1), round(transactions, 1)))
+    milliseconds, transactions = min(rounds)
+    return [("batch of one chunk", BATCHES, RECORDS, transactions, milliseconds)]
 
 
 def _measured(folder: Path, roles: dict[str, Any], at_once: int) -> tuple[float, float, float, float]:
