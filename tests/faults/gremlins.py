@@ -144,11 +144,14 @@ class Gremlins:
 
     def _watch_ledger(self) -> None:
         writing = Database.writing
-        kinds = (Local.KILL_AT_LEDGER, Local.LEDGER_LOCKED, Local.LEDGER_AWAY, Local.LEDGER_ANSWER_LOST)
+        kinds = (Local.LEDGER_LOCKED, Local.LEDGER_AWAY, Local.LEDGER_ANSWER_LOST)
 
         @contextmanager
         def watched(ledger: Database) -> Iterator[Connection]:
-            due = self._due("ledger", *kinds)
+            # What is written together counts one by one, so that a kill strikes in between as well; all else
+            # that can happen to a database happens to the whole transaction.
+            due = self._due("ledger write", Local.KILL_AT_LEDGER)
+            due += [] if ledger.is_together else self._due("ledger", *kinds)
             self._before_ledger(due)
             with writing(ledger) as connection:
                 yield connection

@@ -332,7 +332,7 @@ def _local_fault(kind: Local, chance: random.Random) -> LocalFault:
     counts = {
         Local.READ_FAILS: 8,
         Local.DISK_FULL: 4,
-        Local.KILL_AT_LEDGER: 24,
+        Local.KILL_AT_LEDGER: 36,
         Local.FREEZE_AT_REQUEST: 5,
     }
     most = counts.get(kind, 12)

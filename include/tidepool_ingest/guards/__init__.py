@@ -18,7 +18,7 @@ from tidepool_ingest.guards.approval import (
     reopen,
     waits_for_person,
 )
-from tidepool_ingest.guards.before import DeviceChangedError, check_before
+from tidepool_ingest.guards.before import DeviceChangedError, check_before, may_differ_from_before
 from tidepool_ingest.guards.checks import (
     DoublingError,
     OlderThanUploadedError,
@@ -35,6 +35,7 @@ from tidepool_ingest.guards.checks import (
     check_order,
     check_truncate,
     compares_days,
+    is_in_order,
     matches_sent_plan,
     replaced_by,
     retracted_by,
@@ -72,10 +73,12 @@ __all__ = [
     "compares_days",
     "decision_of",
     "is_declined",
+    "is_in_order",
     "is_left_alone",
     "is_prepared",
     "limit_as_decided",
     "matches_sent_plan",
+    "may_differ_from_before",
     "overwritten_as_prepared",
     "record_decision",
     "reopen",

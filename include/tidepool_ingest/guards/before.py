@@ -122,11 +122,7 @@ def check_before(
     :param meant_as: codes of what is meant to be as it is.
     :raises DeviceChangedError: its zone or ``deviceId`` differs; the message has labels and numbers only.
     """
-    wanted: list[_Zone | _Name] = [kind for kind in (_ZONE, _NAME) if kind.code not in meant_as]
-    if not wanted or not (batch.device_key or batch.zones):
-        return
-    others = [one for one in ledger.devices.others_of(batch) if _counts(one, batch)]
-    kinds = [kind for kind in wanted if any(kind.may_differ(batch, one, deduplicator) for one in others)]
+    others, kinds = _to_compare(batch, ledger, deduplicator, meant_as)
     days = ledger.batch_days.of_batch(batch.id) if kinds else {}
     if not days:
         return
@@ -141,6 +137,32 @@ def check_before(
         if found.days:
             then = _what_then(batch, deduplicator)
             raise DeviceChangedError(kind.code, batch.label, found.labels, len(found.days), then)
+
+
+def may_differ_from_before(
+    batch: BatchRow, ledger: Ledger, deduplicator: Deduplicator, meant_as: Collection[str]
+) -> bool:
+    """Return whether :func:`check_before` has anything to compare; the ledger alone tells.
+
+    :param batch: the whole batch, prepared.
+    :param ledger: knows the other batches of the device.
+    :param deduplicator: its data set's.
+    :param meant_as: codes of what is meant to be as it is.
+    """
+    return bool(_to_compare(batch, ledger, deduplicator, meant_as)[1])
+
+
+def _to_compare(
+    batch: BatchRow, ledger: Ledger, deduplicator: Deduplicator, meant_as: Collection[str]
+) -> tuple[list[BatchRow], list[_Zone | _Name]]:
+    """Return the other batches of the device that count, and in what one of them may differ."""
+    wanted: list[_Zone | _Name] = [kind for kind in (_ZONE, _NAME) if kind.code not in meant_as]
+    if not wanted or not (batch.device_key or batch.zones):
+        return [], []
+    others = [one for one in ledger.devices.others_of(batch) if _counts(one, batch)]
+    return others, [
+        kind for kind in wanted if any(kind.may_differ(batch, one, deduplicator) for one in others)
+    ]
 
 
 @dataclass

@@ -14,6 +14,7 @@ from functools import partial
 
 from tidepool_ingest.errors import Disposition, HeldError, IngestError, meant_as, run_with
 from tidepool_ingest.ledger import SUPERSEDED_STATES, BatchRow, BatchState, DataSetRow, DataSetState, Ledger
+from tidepool_ingest.ledger.devices import SHOWN
 from tidepool_ingest.model.deduplicators import CONTINUOUS, DEDUPLICATORS, AtClose, Deduplicator
 from tidepool_ingest.model.problems import DEVICE_ID_DIFFERS
 from tidepool_ingest.staging.errors import BatchError
@@ -97,11 +98,25 @@ def check_order(
         return
     days = compares_days(deduplicator)
     newer = partial(ledger.devices.newer, batch, sharing_days=days, deduplicators=HIDEABLE if days else None)
+    if not newer(SHOWN):
+        return
     verified = newer([DataSetState.VERIFIED])
     if hidden := list(overwritten(verified) if verified and days else verified):
         raise OlderThanUploadedError(batch.label, len(hidden), max(verified[number] for number in hidden))
     if newer([DataSetState.CLOSING, DataSetState.CLOSED]):
         raise NewerAtCloseError(batch.label)
+
+
+def is_in_order(ledger: Ledger, batch: BatchRow, deduplicator: Deduplicator) -> bool:
+    """Return whether no newer batch of the device counts, whatever its values: the ledger alone tells.
+
+    If not, :func:`check_order` looks closer.
+    """
+    try:
+        check_order(ledger, batch, deduplicator)
+    except (OlderThanUploadedError, NewerAtCloseError):
+        return False
+    return True
 
 
 def of_other_devices(warnings: Mapping[str, Mapping[str, int]]) -> int:

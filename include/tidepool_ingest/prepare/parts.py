@@ -17,7 +17,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from itertools import compress, repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -433,13 +433,19 @@ class UploadHistory:
     @classmethod
     def load(cls, ledger: Ledger, batch: int) -> UploadHistory:
         """Return what the ledger knows of a batch."""
-        parts = tuple(ledger.parts.of_batch(batch))
-        numbers = [part.id for part in parts] or [batch]
-        found: dict[int, list[DataSetRow]] = {number: [] for number in numbers}
-        for data_set in ledger.data_sets.of_batches(numbers):
-            found[data_set.batch].append(data_set)
-        units = tuple(tuple(data_sets) for data_sets in found.values())
-        return cls(ledger.batches.get(batch), parts, units)
+        with ledger.database.together(only_reads=True):
+            parts = tuple(ledger.parts.of_batch(batch))
+            numbers = [part.id for part in parts] or [batch]
+            found: dict[int, list[DataSetRow]] = {number: [] for number in numbers}
+            for data_set in ledger.data_sets.of_batches(numbers):
+                found[data_set.batch].append(data_set)
+            units = tuple(tuple(data_sets) for data_sets in found.values())
+            return cls(ledger.batches.get(batch), parts, units)
+
+    @property
+    def was_started(self) -> bool:
+        """Whether the ledger has anything of it but the batch: parts, or a data set in whatever state."""
+        return bool(self.parts) or any(self.data_sets_by_part)
 
     @property
     def may_hold_data(self) -> bool:
@@ -512,6 +518,32 @@ def _sent_chunks(data_sets: Sequence[DataSetRow], ledger: Ledger) -> dict[int, C
 def _continues(plan: PreparedBatch, sent: Mapping[int, ChunkRow]) -> bool:
     planned = {chunk.index: chunk.digest for chunk in plan.chunks}
     return all(planned.get(index) == chunk.digest for index, chunk in sent.items())
+
+
+UNFINISHED = (DataSetState.OPEN, DataSetState.CLOSING, DataSetState.CLOSED)
+"""States of a data set that the next upload continues."""
+
+
+def opens_another(
+    data_sets: Sequence[DataSetRow],
+    options: RunOptions,
+    *,
+    run_id: str | None,
+    asked_at: datetime | None,
+) -> bool:
+    """Return whether an upload would open a data set, rather than continue one or have nothing to do.
+
+    :param data_sets: those that were started for the batch, oldest first.
+    :param options: the run's parameters.
+    :param run_id: the run; what it has verified itself, it does not upload again.
+    :param asked_at: when the run was started or cleared.
+    """
+    if not data_sets:
+        return True
+    latest = data_sets[-1]
+    if latest.state is DataSetState.VERIFIED:
+        return options.force and not latest.was_verified_by(run_id, asked_at)
+    return latest.state not in UNFINISHED
 
 
 def part_limit(manifest: Manifest, history: UploadHistory, options: RunOptions) -> int | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -31,6 +33,8 @@ from tidepool_ingest.guards import (
     check_order,
     check_room_for_mark,
     check_truncate,
+    is_in_order,
+    may_differ_from_before,
     overwritten_as_prepared,
     replaced_by,
     retracted_by,
@@ -50,12 +54,13 @@ from tidepool_ingest.model import data_set_problems, masked_pointer
 from tidepool_ingest.model.deduplicators import (
     CONTINUOUS,
     NORMAL,
+    AtClose,
     Deduplicator,
     deduplicator_named,
 )
 from tidepool_ingest.model.gotime import parse_instant
 from tidepool_ingest.options import RejectionLimit, RunOptions
-from tidepool_ingest.prepare.parts import UploadHistory, part_limit, register_parts
+from tidepool_ingest.prepare.parts import UploadHistory, opens_another, part_limit, register_parts
 from tidepool_ingest.prepare.summary import (
     PrepareSummary,
     TooManyRejectedError,
@@ -76,9 +81,6 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest
 from tidepool_ingest.staging.storage import entries_of_root
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
-
-UNFINISHED = (DataSetState.OPEN, DataSetState.CLOSING, DataSetState.CLOSED)
-"""States of a data set that the next upload continues."""
 
 NOT_CURRENT = (BatchState.FAILED, BatchState.HELD, BatchState.OVERWRITTEN, BatchState.GONE)
 """States of a batch whose id another one of the user may have."""
@@ -105,28 +107,6 @@ ANY_NUMBER = RejectionLimit(percent=100)
 
 RECORDED_COUNTS = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
 """What the ledger keeps of a summary beside days and reasons."""
-
-
-def opens_another(
-    data_sets: Sequence[DataSetRow],
-    options: RunOptions,
-    *,
-    run_id: str | None,
-    asked_at: datetime | None,
-) -> bool:
-    """Return whether an upload would open a data set, rather than continue one or have nothing to do.
-
-    :param data_sets: those that were started for the batch, oldest first.
-    :param options: the run's parameters.
-    :param run_id: the run; what it has verified itself, it does not upload again.
-    :param asked_at: when the run was started or cleared.
-    """
-    if not data_sets:
-        return True
-    latest = data_sets[-1]
-    if latest.state is DataSetState.VERIFIED:
-        return options.force and not latest.was_verified_by(run_id, asked_at)
-    return latest.state not in UNFINISHED
 
 
 def check_opening(
@@ -158,13 +138,20 @@ def check_opening(
         check_order(ledger, row, deduplicator, overwritten_as_prepared(root, ledger, row))
 
 
-def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHostOf) -> StagedBatch:
+def checked_batch(
+    root: UPath,
+    row: BatchRow,
+    ledger: Ledger,
+    api_host_of: ApiHostOf,
+    namesakes: Sequence[BatchRow] | None = None,
+) -> StagedBatch:
     """Read a batch, and make sure that it is the one that was planned and that it can be uploaded.
 
     :param root: the staging root.
     :param row: the batch as it was planned.
     :param ledger: knows the user's other batches.
     :param api_host_of: checks the connection that the manifest names.
+    :param namesakes: those of them that have its batch id, if they are known.
     :raises BatchError: naming the batch, the cause and what to do.
     """
     folder = folder_of(root, row.day, row.user_id, row.batch_id)
@@ -175,7 +162,9 @@ def checked_batch(root: UPath, row: BatchRow, ledger: Ledger, api_host_of: ApiHo
         host = api_host_of(batch.manifest.connection or row.connection)
         if (host, batch.content_key) != (row.api_host, row.content_key):
             raise BatchError("batch-changed")
-        for other in ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id):
+        if namesakes is None:
+            namesakes = ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id)
+        for other in namesakes:
             is_current = other.state not in NOT_CURRENT
             if other.id < row.id and other.folder != row.folder and is_current:
                 detail = f"the other one is in the day folder {other.day}"
@@ -358,16 +347,9 @@ def _prepare(
     asked_at: datetime | None,
     compare_before: bool,
 ) -> PrepareSummary:
-    current = ledger.batches.get(row.id)
-    check_not_superseded(current)
-    check_not_withdrawn(current, force=options.force)
-    batch = checked_batch(root, row, ledger, api_host_of)
-    if row.data_set_type == NORMAL:
-        ledger.batches.set_replaces(row.id, replaced_batch(batch, row, ledger))
-    retracts = read_retracted(root, batch, current, ledger, dry_run=options.dry_run)
-    row = ledger.batches.get(row.id)
+    batch, history, retracts = _read(root, row, ledger, options, api_host_of)
+    row = history.whole
     work = WorkArea(root, batch.content_key)
-    history = UploadHistory.load(ledger, row.id)
     prepared = _earlier_plan(work, row, ledger)
     limit = part_limit(batch.manifest, history, options)
     is_new = prepared is None
@@ -383,9 +365,15 @@ def _prepare(
         prepared = _written(
             batch, work, history, ledger, chunk_records=options.chunk_records, limit=limit, retracts=retracts
         )
-    if is_new:
-        history.forget_rejections(prepared, ledger)
-    history, summary = _recorded(batch, row, work, prepared, history, ledger, rebuilt=rebuild)
+    # Where no file has to be touched, what is counted and what follows from it is one transaction.
+    is_plain = not (history.was_started or prepared.parts) and (is_new or not rebuild)
+    with ledger.database.together() if is_plain else nullcontext():
+        if is_new:
+            history.forget_rejections(prepared, ledger)
+        history, summary = _recorded(batch, row, work, prepared, history, ledger, rebuilt=rebuild)
+        if is_plain and _is_clear(batch, row, summary, ledger, options, compare_before=compare_before):
+            ledger.batches.mark_prepared(row.id)
+            return summary
     opening = [
         data_sets
         for data_sets in history.data_sets_by_part
@@ -422,6 +410,53 @@ def _prepare(
         is_empty = summary.is_empty and not options.dry_run
         (ledger.batches.mark_nothing_accepted if is_empty else ledger.batches.mark_prepared)(row.id)
     return summary.model_copy(update={"asks": too_many})
+
+
+def _read(
+    root: UPath, row: BatchRow, ledger: Ledger, options: RunOptions, api_host_of: ApiHostOf
+) -> tuple[StagedBatch, UploadHistory, int | None]:
+    """Read a batch and what the ledger knows of it, and record which other one it names.
+
+    :return: with how many records the batch has that it retracts; ``None`` if it retracts none.
+    """
+    with ledger.database.together(only_reads=True):
+        history = UploadHistory.load(ledger, row.id)
+        namesakes = ledger.batches.namesakes(row.api_host, row.user_id, row.batch_id)
+    current = history.whole
+    check_not_superseded(current)
+    check_not_withdrawn(current, force=options.force)
+    batch = checked_batch(root, row, ledger, api_host_of, namesakes)
+    names_another = batch.manifest.replaces or batch.manifest.retracts or current.replaces is not None
+    if row.data_set_type == NORMAL and names_another:
+        ledger.batches.set_replaces(row.id, replaced_batch(batch, row, ledger))
+    retracts = read_retracted(root, batch, current, ledger, dry_run=options.dry_run)
+    return batch, UploadHistory.load(ledger, row.id) if names_another else history, retracts
+
+
+def _is_clear(
+    batch: StagedBatch,
+    row: BatchRow,
+    summary: PrepareSummary,
+    ledger: Ledger,
+    options: RunOptions,
+    *,
+    compare_before: bool,
+) -> bool:
+    """Return whether the ledger alone tells that no guard holds a batch of which nothing was started.
+
+    If not, the guards look closer, and say what it is.
+    """
+    if not summary.accepted or summary.exceeds(options.rejection_limit) or row.replaces is not None:
+        return False
+    deduplicator = checked_data_set(batch.manifest)
+    if row.data_set_type == NORMAL:
+        truncates = deduplicator.at_close is AtClose.DELETES_ALL and not options.allow_truncate
+        if truncates or not (options.allow_older or is_in_order(ledger, row, deduplicator)):
+            return False
+    described = replace(row, device_key=batch.device_key, zones=batch.zones)
+    return not compare_before or not may_differ_from_before(
+        described, ledger, deduplicator, meant_as=batch.manifest.meant_as
+    )
 
 
 def _written(

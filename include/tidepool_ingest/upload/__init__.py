@@ -14,6 +14,8 @@ batches part by part by :mod:`.parts`.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.upload.context import UploadContext, UploadOptions, UploadSummary, data_set_body
@@ -26,7 +28,7 @@ from tidepool_ingest.upload.feeds.resolver import (
     continuous_data_set,
 )
 from tidepool_ingest.upload.feeds.step import upload_to_feed
-from tidepool_ingest.upload.normal import upload_normal
+from tidepool_ingest.upload.normal import SplitBatchError, upload_normal
 from tidepool_ingest.upload.parts import upload_parts
 from tidepool_ingest.upload.reverification import ChangedSinceError, Reverified, reverify, reverify_one
 
@@ -69,6 +71,11 @@ def upload_batch(context: UploadContext, batch: BatchRow) -> UploadSummary:
 def _upload(context: UploadContext, batch: BatchRow) -> UploadSummary:
     if batch.data_set_type == CONTINUOUS:
         return upload_to_feed(context, batch)
+    plan = context.work_area(batch).load()
+    if plan is not None and not plan.parts:
+        # Whether the ledger has parts of it all the same is looked up in the transaction that begins.
+        with suppress(SplitBatchError):
+            return upload_normal(context, batch)
     if context.ledger.parts.of_batch(batch.id):
         return upload_parts(context, batch)
     return upload_normal(context, batch)

@@ -20,7 +20,14 @@ from tidepool_ingest.client import (
     TidepoolNotFoundError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.guards import OlderThanUploadedError, check_before, check_order, compares_days
+from tidepool_ingest.guards import (
+    OlderThanUploadedError,
+    check_before,
+    check_order,
+    compares_days,
+    is_in_order,
+    may_differ_from_before,
+)
 from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease, lease_of_batch
 from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
 from tidepool_ingest.privacy import short_hash
@@ -41,24 +48,47 @@ def _nothing() -> None:
     """Return that nothing has to finish first."""
 
 
-def close_and_verify(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
+def _no_more(_lease: Lease) -> None:
+    """Record nothing with a lease that is taken."""
+
+
+def close_and_verify(
+    leased: LeasedBatch,
+    data_set: DataSetRow,
+    rejected: AbstractSet[int],
+    done: Callable[[DataSetRow, Comparison, Lease], None],
+) -> Comparison:
     """Close a data set unless it is closed, and compare what it shows with what was sent.
 
     :param data_set: all its chunks are stored.
     :param rejected: ordinals of the records that Tidepool rejected.
+    :param done: told what it came to, with the lease on the device, which it may release.
     :raises StartOverError: Tidepool no longer knows it, or has another one for the same content.
     :raises OlderThanUploadedError: a newer batch of the device is verified; this one was not closed.
     """
     # One whose close has begun may be visible already: it waits for nobody, and older ones wait for it.
     blocker = _nothing if data_set.state in CLOSE_STARTED else partial(_older_ones, leased)
-    with device_lock(leased.context, leased.batch, leased.requests, blocker, gives_way=True) as requests:
+    taken: list[tuple[Lease, bool]] = []
+
+    def begin(device: Lease) -> None:
+        taken.append((device, _begin_close_at_once(leased, data_set)))
+
+    with device_lock(
+        leased.context, leased.batch, leased.requests, blocker, gives_way=True, begin=begin
+    ) as requests:
+        device, is_begun = taken[-1]
         locked = leased.with_requests(requests)
+        recorded = data_set
         if data_set.state is not DataSetState.CLOSED:
-            _close_in_order(locked, data_set)
-            leased.ledger.data_sets.mark_closed(data_set.id, lease=leased.lease)
-        comparison = _verify(locked, data_set, rejected)
+            _close_in_order(locked, data_set, is_begun=is_begun)
+            recorded = leased.ledger.data_sets.mark_closed(data_set.id, lease=leased.lease)
+        # Others of the device may have been closed since: an earlier attempt's close was recorded long ago,
+        # our own just now.
+        seen = data_set if data_set.state in CLOSE_STARTED else recorded
+        comparison = read_back(locked, seen, rejected)
         if settle(locked, data_set):
-            comparison = _verify(locked, data_set, rejected)
+            comparison = read_back(locked, seen, rejected)
+        done(data_set, comparison, device)
         return comparison
 
 
@@ -72,8 +102,40 @@ def verify_again(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSe
         return _verify(leased.with_requests(requests), data_set, rejected)
 
 
-def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> None:
-    """Close the set unless it is older than what is verified."""
+def _begin_close_at_once(leased: LeasedBatch, data_set: DataSetRow) -> bool:
+    """Record the intent to close in the transaction that takes the device, if the ledger alone allows it.
+
+    :return: whether it was recorded. If not, it has to be found out first what to do, by files or requests.
+    """
+    allow_older = leased.context.options.allow_older
+    if data_set.state is not DataSetState.OPEN or _may_differ(leased):
+        return False
+    if not (allow_older or is_in_order(leased.ledger, leased.batch, leased.deduplicator)):
+        return False
+    leased.ledger.data_sets.begin_close(data_set.id, lease=leased.lease)
+    return True
+
+
+def _may_differ(leased: LeasedBatch) -> bool:
+    """Return whether records may have to be compared with those of what the device was before."""
+    whole = _whole_to_compare(leased)
+    if whole is None:
+        return False
+    if whole.id != leased.batch.id:
+        return True  # what is meant to differ stands in the plan of the whole batch
+    return may_differ_from_before(
+        whole, leased.ledger, leased.deduplicator, meant_as=leased.prepared.meant_as
+    )
+
+
+def _close_in_order(leased: LeasedBatch, data_set: DataSetRow, *, is_begun: bool) -> None:
+    """Close the set unless it is older than what is verified.
+
+    :param is_begun: whether that was found out already, and the intent recorded.
+    """
+    if is_begun:
+        _close(leased, data_set)
+        return
     if not leased.context.options.allow_older:
         try:
             check_order(
@@ -85,24 +147,30 @@ def _close_in_order(leased: LeasedBatch, data_set: DataSetRow) -> None:
             # An earlier attempt's close was carried out, before the newer one's: read back what it shows.
             return
     _compare_before(leased)
+    leased.ledger.data_sets.begin_close(data_set.id, lease=leased.lease)
     _close(leased, data_set)
 
 
-def _compare_before(leased: LeasedBatch) -> None:
-    """Hold the batch if another one of its device has been closed since it was prepared, and differs.
-
-    One that was verified once is repaired as it was.
-    """
-    ledger, context = leased.ledger, leased.context
+def _whole_to_compare(leased: LeasedBatch) -> BatchRow | None:
+    """Return the whole batch if it says what could differ; what was verified once is repaired as it was."""
+    ledger = leased.ledger
     whole = ledger.batches.get(leased.batch.part_of or leased.batch.id)
-    if context.root is None or not (whole.device_key or whole.zones):
-        return
+    if leased.context.root is None or not (whole.device_key or whole.zones):
+        return None
     numbers = [whole.id, *(part.id for part in ledger.parts.of_batch(whole.id))]
     if any(data_set.verified_at for data_set in ledger.data_sets.of_batches(numbers)):
+        return None
+    return whole
+
+
+def _compare_before(leased: LeasedBatch) -> None:
+    """Hold the batch if another one of its device has been closed since it was prepared, and differs."""
+    context, whole = leased.context, _whole_to_compare(leased)
+    if whole is None or context.root is None:
         return
     plan = leased.prepared if whole.id == leased.batch.id else context.work_area(whole).load()
     if plan is not None:
-        check_before(whole, ledger, context.root, leased.deduplicator, meant_as=plan.meant_as)
+        check_before(whole, leased.ledger, context.root, leased.deduplicator, meant_as=plan.meant_as)
 
 
 def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:
@@ -113,7 +181,7 @@ def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:
 
 
 def _close(leased: LeasedBatch, data_set: DataSetRow) -> None:
-    leased.ledger.data_sets.begin_close(data_set.id, lease=leased.lease)
+    """Request the close, of which the intent is recorded."""
     attempts = leased.context.timeouts.attempts
     for attempt in range(attempts):
         leased.counts.repairs += bool(attempt)
@@ -132,8 +200,6 @@ def _close(leased: LeasedBatch, data_set: DataSetRow) -> None:
 
 
 def _verify(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSet[int]) -> Comparison:
-    # Others of the device may have been closed since: an earlier attempt's close was recorded long ago, our
-    # own just now.
     recorded = data_set if data_set.state in CLOSE_STARTED else leased.ledger.data_sets.get(data_set.id)
     return read_back(leased, recorded, rejected)
 
@@ -149,6 +215,7 @@ def device_lock(
     blocker: Callable[[], LeaseHeldError | None] = _nothing,
     *,
     gives_way: bool = False,
+    begin: Callable[[Lease], None] = _no_more,
 ) -> Iterator[GuardedRequests]:
     """Wait for the lease on a batch's device; in the ``with`` block, it covers the requests as well.
 
@@ -158,13 +225,14 @@ def device_lock(
     :param requests: covered by the leases that are held already.
     :param blocker: returns what has to finish first, if anything.
     :param gives_way: whether the operation can be resumed here later, so that it need not wait for long.
+    :param begin: see :meth:`~tidepool_ingest.ledger.leases.Leases.held`.
     :raises LeaseHeldError: others held it, or were to finish first, for longer than this may wait.
     """
     timeouts = context.timeouts
     wait = min(timeouts.slot, timeouts.close_turn) if gives_way else timeouts.close_turn
     with ExitStack() as stack:
         try:
-            lease = _device_lease(stack, context, batch, requests, blocker, wait)
+            lease = _device_lease(stack, context, batch, requests, blocker, wait, begin)
         except LeaseHeldError as error:
             if gives_way and error.name == device_lease_name(batch):
                 # It is held for a close and a read-back only, and then for the next one.
@@ -185,22 +253,19 @@ def _device_lease(
     requests: GuardedRequests,
     blocker: Callable[[], LeaseHeldError | None],
     wait: float,
+    begin: Callable[[Lease], None],
 ) -> Lease:
     deadline = time.monotonic() + wait
     while True:
         requests.check()
-        busy = blocker()
-        if busy is None:
-            try:
-                device = stack.enter_context(context.hold(device_lease_name(batch)))
-            except LeaseHeldError as error:
-                busy = error
-            else:
-                # One may have started meanwhile; it cannot close while this lease lasts.
+        try:
+            # In one transaction: one that starts later cannot close while this lease lasts.
+            with context.ledger.database.together():
                 busy = blocker()
                 if busy is None:
-                    return device
-                stack.close()
+                    return stack.enter_context(context.hold(device_lease_name(batch), begin=begin))
+        except LeaseHeldError as error:
+            busy = error
         if time.monotonic() >= deadline:
             raise busy
         requests.wait(POLL_SECONDS)

@@ -137,14 +137,17 @@ class UploadContext:
     def _api_host(self) -> str:
         return host_of(environment(self.settings.environment).api)
 
-    def hold(self, name: str, *, wait: float = 0.0) -> AbstractContextManager[Lease]:
+    def hold(
+        self, name: str, *, wait: float = 0.0, begin: Callable[[Lease], None] | None = None
+    ) -> AbstractContextManager[Lease]:
         """Hold a lease for the length of a ``with`` block.
 
         :param name: of the lease.
         :param wait: how many seconds to wait for another holder.
+        :param begin: see :meth:`~tidepool_ingest.ledger.leases.Leases.held`.
         :raises LeaseHeldError: if another task still holds it after that.
         """
-        return self.ledger.leases.held(name, seconds=self.timeouts.lease, wait=wait)
+        return self.ledger.leases.held(name, seconds=self.timeouts.lease, wait=wait, begin=begin)
 
     def work_area(self, batch: BatchRow) -> WorkArea:
         """Return the work area of a batch.

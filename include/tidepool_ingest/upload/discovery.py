@@ -210,17 +210,17 @@ class Choice:
     earlier: tuple[MarkedSet, ...] = ()
 
 
-def choose(leased: LeasedBatch, listing: Listing) -> Choice:
+def choose(leased: LeasedBatch, listing: Listing, rows: Sequence[DataSetRow]) -> Choice:
     """Return whether to open a data set or to adopt one.
 
     :param leased: the batch; none of its data sets in the ledger can be resumed.
     :param listing: what Tidepool lists.
+    :param rows: what the ledger has of the batch's data sets, oldest first.
     :raises DoublingError: the upload is forced, and records would show twice.
     :raises BatchError: ``parts-differ``: Tidepool has the same content split in another way.
     :raises WithdrawnError: somebody has undone its upload.
     :raises SupersededBatchError: another batch has replaced it.
     """
-    rows = leased.ledger.data_sets.of_batch(leased.batch.id)
     latest = rows[-1] if rows else None
     reached = NEVER if latest is None else latest.generation or 0
     known = {row.data_set_id for row in rows}

@@ -18,9 +18,7 @@ A lease holder that stalled past the end of its lease can no longer write to the
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -35,8 +33,6 @@ from tidepool_ingest.guards import (
     SupersededBatchError,
     WithdrawnError,
     check_days_kept,
-    check_not_superseded,
-    check_not_withdrawn,
     with_mark,
 )
 from tidepool_ingest.ledger import (
@@ -45,24 +41,26 @@ from tidepool_ingest.ledger import (
     BatchState,
     DataSetRow,
     DataSetState,
+    FeedRow,
     Lease,
     lease_of_batch,
 )
 from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.model.gotime import parse_instant
+from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.adoption import adopt, compare_found, record_earlier
+from tidepool_ingest.upload.attempt import UploadAttempt, begun
 from tidepool_ingest.upload.closing import close_and_verify, verify_again
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
 from tidepool_ingest.upload.deleting import delete_data_set, delete_replaced
 from tidepool_ingest.upload.discovery import Choice, Listing, choose, listing_of
-from tidepool_ingest.upload.feeds.resolver import Feed, check_data_set_type, reserve_for_normal
-from tidepool_ingest.upload.isolation import Isolation
+from tidepool_ingest.upload.feeds.resolver import Feed, check_data_set_type, known_feed, reserve_for_normal
 from tidepool_ingest.upload.read_back import Comparison, VerificationError
 from tidepool_ingest.upload.record_ids import ID_BYTES
-from tidepool_ingest.upload.rejections import RejectedRecords, TooManyRejectedByTidepoolError
-from tidepool_ingest.upload.sending import SERVER_FAILURE, Sending, StartOverError
+from tidepool_ingest.upload.rejections import TooManyRejectedByTidepoolError
+from tidepool_ingest.upload.sending import SERVER_FAILURE, Sending, StartOverError, begin_chunks
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +85,12 @@ def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> Up
     """
     prepared = context.prepared(batch)
     check_data_set_type(data_set_body(prepared.data_set, context.settings)["dataSetType"], NORMAL)
-    with context.hold(lease_of_batch(batch.id)) as lease:
-        return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases)).run()
+
+    def attempt(lease: Lease) -> NormalAttempt:
+        return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases))
+
+    with begun(context, lease_of_batch(batch.id), attempt) as upload:
+        return upload.run()
 
 
 def adopt_batch(context: UploadContext, batch: BatchRow) -> int:
@@ -125,114 +127,30 @@ def adopt_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> Upl
         return NormalAttempt(LeasedBatch.of(context, batch, prepared, lease, *leases)).adopt()
 
 
-class UploadAttempt(ABC):
-    """One attempt to upload a batch, by the holder of a lease.
-
-    :param leased: the batch.
-    """
-
-    def __init__(self, leased: LeasedBatch) -> None:
-        self._leased = leased
-        self._rejected = RejectedRecords(leased)
-        self._isolation = Isolation()
-
-    def run(self) -> UploadSummary:
-        """Upload the batch until it is verified; resume what an earlier attempt began."""
-        ledger, context = self._leased.ledger, self._leased.context
-        batch = ledger.batches.get(self._leased.batch.id)
-        check_not_superseded(batch)
-        check_not_withdrawn(batch, force=context.options.force)
-        if summary := self._summary_if_done(batch.state):
-            return summary
-        with self._failure_recorded():
-            if not ledger.batches.begin_upload(batch.id, lease=self._leased.lease):
-                raise SupersededBatchError(batch.label)
-            return self._until_verified()
-
-    @abstractmethod
-    def _until_verified(self) -> UploadSummary:
-        """Take the steps that remain."""
-
-    def _latest(self) -> DataSetRow | None:
-        data_sets = self._leased.ledger.data_sets.of_batch(self._leased.batch.id)
-        return data_sets[-1] if data_sets else None
-
-    def _summary_if_done(self, state: BatchState) -> UploadSummary | None:
-        latest = self._latest()
-        if latest is None or latest.state is not DataSetState.VERIFIED or latest.data_set_id is None:
-            return None
-        if latest.verified_at is None:
-            return None  # one from before an upload on purpose, which an attempt had noted before it ended
-        context = self._leased.context
-        options = context.options
-        if options.force and not latest.was_verified_by(context.origin.run_id, options.asked_at):
-            return None
-        if state is not BatchState.VERIFIED:
-            # The attempt that verified the data set ended before it could record that of the batch.
-            context.ledger.batches.mark_verified(self._leased.batch.id, lease=self._leased.lease)
-        context.on_open(latest.data_set_id)
-        rows = latest.visible_rows or 0
-        log.info(
-            "%s is verified already: data set %s shows its %s. There is nothing to send.",
-            self._leased.batch.label,
-            latest.data_set_id,
-            counted(rows, "row"),
-        )
-        return UploadSummary(latest.data_set_id, latest.state, latest.expected_rows, rows)
-
-    def _summary(
-        self, data_set: DataSetRow, *, expected: int, visible: int, superseded: int = 0, deleted: int = 0
-    ) -> UploadSummary:
-        """Return the outcome of the attempt, now that the data set is verified.
-
-        :param expected: rows that the records make.
-        :param visible: rows that Tidepool shows.
-        :param superseded: records of a feed that a later batch had replaced or deleted.
-        :param deleted: records of a feed that were deleted at the batch's request.
-        """
-        counts = self._leased.counts
-        return UploadSummary(
-            str(data_set.data_set_id),
-            DataSetState.VERIFIED,
-            expected,
-            visible,
-            counts.sent,
-            counts.resumed,
-            counts.repairs,
-            superseded,
-            deleted,
-            self._leased.prepared.size,
-        )
-
-    @contextmanager
-    def _failure_recorded(self) -> Iterator[None]:
-        try:
-            yield
-        except (SupersededBatchError, WithdrawnError):
-            raise
-        except IngestError as error:
-            if error.disposition is not Disposition.RETRIABLE:
-                self._record_failure(error)
-            raise
-
-    def _record_failure(self, error: IngestError) -> None:
-        latest = self._latest()
-        may_hold_data = latest is not None and latest.state.may_hold_data
-        batches = self._leased.ledger.batches
-        hold_or_fail = batches.hold if isinstance(error, HeldError) else batches.mark_failed
-        mark = batches.mark_unfinished if may_hold_data else hold_or_fail
-        mark(self._leased.batch.id, error.code, error.particulars, lease=self._leased.lease)
-        # Errors of the client name the data set and the user's short hash, not the batch or its part.
-        log.info("%s stops here (%s).", self._leased.batch.label, error.code)
-
-
 class NormalAttempt(UploadAttempt):
     """Uploads a batch into a normal data set, and into another one if the first has to be discarded."""
 
+    def __init__(self, leased: LeasedBatch) -> None:
+        super().__init__(leased)
+        self._feed = Feed(leased.batch.api_host, leased.batch.user_id, leased.body)
+        self._reserved: FeedRow | None = None
+        self._begun_chunks: Sequence[Chunk] = ()
+        self._is_recorded = False
+
+    def begin(self) -> None:
+        """Do so, and look whether its program's name is used for normal data sets already.
+
+        :raises SplitBatchError: it is uploaded part by part.
+        """
+        leased = self._leased
+        if leased.batch.part_of is None and leased.ledger.parts.of_batch(leased.batch.id):
+            raise SplitBatchError
+        super().begin()
+        self._reserved = known_feed(leased.ledger, self._feed)
+
     def _until_verified(self) -> UploadSummary:
         leased = self._leased
-        feed = Feed(leased.batch.api_host, leased.batch.user_id, leased.body)
-        reserve_for_normal(leased.context, feed, leased.requests)
+        reserve_for_normal(leased.context, self._feed, leased.requests, self._reserved)
         comparison: Comparison | None = None
         remaining = DATA_SETS_PER_ATTEMPT
         while remaining:
@@ -275,6 +193,7 @@ class NormalAttempt(UploadAttempt):
             return None
         if latest.state is DataSetState.OPENING:
             resolve_creation(self._leased, latest)
+            self._known = None
             return self._resume()
         if latest.state is DataSetState.DELETING:
             self._discard(latest)
@@ -297,7 +216,7 @@ class NormalAttempt(UploadAttempt):
     def adopt(self) -> UploadSummary | None:
         """Adopt what Tidepool has; return ``None`` if that is nothing."""
         with self._failure_recorded():
-            choice = choose(self._leased, listing_of(self._leased))
+            choice = choose(self._leased, listing_of(self._leased), self._rows())
             return None if choice.found is None else self._adopted(choice)
 
     def _begin(self) -> DataSetRow | UploadSummary:
@@ -307,7 +226,7 @@ class NormalAttempt(UploadAttempt):
             return self._nothing_remaining("")
         self._check_days_kept()
         listing = listing_of(self._leased)
-        choice = choose(self._leased, listing)
+        choice = choose(self._leased, listing, self._rows())
         if choice.found is not None:
             return self._adopted(choice)
         self._adopt_newer(listing)
@@ -359,18 +278,20 @@ class NormalAttempt(UploadAttempt):
 
     def _open(self, generation: int) -> DataSetRow:
         leased = self._leased
-        data_set_id = open_data_set(leased, self._expected_rows, generation)
-        leased.context.on_open(data_set_id)
-        log.info("Opened data set %s.", data_set_id)
-        latest = self._latest()
-        assert latest is not None
-        return latest
+        self._known = None
+        first = leased.prepared.chunks[: leased.context.options.at_once]
+        opened = open_data_set(leased, self._expected_rows, generation, first)
+        self._begun_chunks = first
+        leased.context.on_open(str(opened.data_set_id))
+        log.info("Opened data set %s.", opened.data_set_id)
+        return opened
 
     def _send_and_close(self, data_set: DataSetRow) -> Comparison:
         if data_set.state is DataSetState.OPEN:
             try:
                 sending = Sending(self._leased, data_set, self._rejected, self._isolation)
-                sending.send(self._leased.prepared.chunks)
+                begun, self._begun_chunks = self._begun_chunks, ()
+                sending.send(self._leased.prepared.chunks, begun=begun)
             except TooManyRejectedByTidepoolError:
                 self._rejected.finish()
                 raise
@@ -379,7 +300,7 @@ class NormalAttempt(UploadAttempt):
             if self._rejected.is_all:
                 raise _NothingRemainingError
             self._check_days_kept()
-        return close_and_verify(self._leased, data_set, self._rejected.ordinals)
+        return close_and_verify(self._leased, data_set, self._rejected.ordinals, self._read_back_under)
 
     def _check_days_kept(self) -> None:
         """Hold a batch of which Tidepool has rejected all of a day, if the batch that it replaces has it.
@@ -410,17 +331,26 @@ class NormalAttempt(UploadAttempt):
             return False
         return delete_replaced(leased.context, leased.batch, leased.requests)
 
-    def _verified(self, data_set: DataSetRow, comparison: Comparison) -> UploadSummary:
-        leased = self._leased
-        leased.work.checked_quarantine(leased.prepared)  # what is not visible has to be there
-        leased.ledger.data_sets.mark_verified(
-            data_set.id,
+    def _read_back_under(self, data_set: DataSetRow, comparison: Comparison, device: Lease) -> None:
+        """Record what was seen while the device is still ours, unless something is deleted after it."""
+        batch = self._leased.batch
+        if comparison.is_exact and (batch.replaces is None or batch.part_of is not None):
+            self._record_seen(data_set, comparison, device)
+
+    def _record_seen(self, data_set: DataSetRow, comparison: Comparison, *leases: Lease) -> None:
+        self._record_verified(
+            data_set,
+            *leases,
             expected_rows=comparison.expected,
             visible_rows=comparison.visible,
             superseded_rows=comparison.superseded,
-            lease=leased.lease,
         )
-        leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
+        self._is_recorded = True
+
+    def _verified(self, data_set: DataSetRow, comparison: Comparison) -> UploadSummary:
+        leased = self._leased
+        if not self._is_recorded:
+            self._record_seen(data_set, comparison)
         log.info(
             "%s is verified: data set %s shows its %s, each once%s.",
             leased.batch.label,
@@ -446,7 +376,12 @@ class NormalAttempt(UploadAttempt):
     def _discard(self, data_set: DataSetRow) -> None:
         leased = self._leased
         leased.counts.repairs += 1
+        self._known = None
         delete_data_set(leased.context, data_set, leased.lease, leased.requests)
+
+
+class SplitBatchError(Exception):
+    """The batch is split into parts: it has no data set of its own."""
 
 
 class _NothingRemainingError(Exception):
@@ -456,11 +391,14 @@ class _NothingRemainingError(Exception):
 # ---------------------------------------------------------------- a data set is opened
 
 
-def open_data_set(leased: LeasedBatch, expected_rows: int, generation: int = 0) -> str:
-    """Open another data set for a batch, and return its id.
+def open_data_set(
+    leased: LeasedBatch, expected_rows: int, generation: int = 0, first: Sequence[Chunk] = ()
+) -> DataSetRow:
+    """Open another data set for a batch, and return it.
 
     :param expected_rows: rows that Tidepool will hold when it is complete.
     :param generation: what its mark says; see :class:`~tidepool_ingest.guards.marks.Mark`.
+    :param first: chunks that are sent to it next; the intent is recorded with its id.
     """
     context, batch, requests = leased.context, leased.batch, leased.requests
     requests.check()
@@ -485,8 +423,10 @@ def open_data_set(leased: LeasedBatch, expected_rows: int, generation: int = 0) 
         if not (isinstance(error, TidepoolUnreachableError) and error.in_doubt):
             leased.ledger.data_sets.mark_not_created(row.id, lease=leased.lease)
         raise
-    leased.ledger.data_sets.mark_open(row.id, opened.data_set_id, lease=leased.lease)
-    return opened.data_set_id
+    with leased.ledger.database.together():
+        row = leased.ledger.data_sets.mark_open(row.id, opened.data_set_id, lease=leased.lease)
+        begin_chunks(leased, row, first)
+    return row
 
 
 def resolve_creation(leased: LeasedBatch, data_set: DataSetRow) -> None:

@@ -1,18 +1,18 @@
 """The middle of an upload: the chunks of one data set are sent, several at once.
 
-Each chunk is recorded in the ledger before it is sent, and Tidepool's response after. A chunk in doubt is
-removed by its identifiers and sent again; where the deduplicator does not allow rows of an open set to be
-removed, the whole set has to be started over. In a continuous data set, sending it again is enough
-(:mod:`.feeds`). A record that makes Tidepool answer 500 each time is found by :mod:`.isolation`. Chunks do
-not depend on each other, so those of one set may arrive in any order. No more of them are read from the work
-area than are being sent.
+Each chunk is recorded in the ledger before it is sent, and Tidepool's response after, in one transaction with
+the intent to send the next one. A chunk in doubt is removed by its identifiers and sent again; where the
+deduplicator does not allow rows of an open set to be removed, the whole set has to be started over. In a
+continuous data set, sending it again is enough (:mod:`.feeds`). A record that makes Tidepool answer 500 each
+time is found by :mod:`.isolation`. Chunks do not depend on each other, so those of one set may arrive in any
+order. No more of them are read from the work area than are being sent.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -24,7 +24,7 @@ from tidepool_ingest.client import (
     TidepoolRejectedError,
     TidepoolUnreachableError,
 )
-from tidepool_ingest.ledger import ChunkState, DataSetRow
+from tidepool_ingest.ledger import ChunkRow, ChunkState, DataSetRow
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.context import LeasedBatch
@@ -65,20 +65,28 @@ class Sending:
         self._rejected = rejected
         self._isolation = isolation
         self._strategy = strategy or NormalChunks(leased, self._data_set_id)
+        self._begun: set[int] = set()
         self._halted = threading.Event()
         self._requests = leased.requests.with_stop(self._halted)
         self._lock = threading.Lock()
 
-    def send(self, chunks: Sequence[Chunk], again: Collection[int] = ()) -> None:
+    def send(
+        self, chunks: Sequence[Chunk], again: Collection[int] = (), begun: Sequence[Chunk] | None = None
+    ) -> None:
         """Send every chunk that the data set does not hold yet.
 
         Returns or raises only once no request is in progress.
 
         :param chunks: the plan.
         :param again: indexes of chunks to send even if the ledger says that they are stored.
+        :param begun: of a data set that was just opened, the chunks of which the intent is recorded already.
         :raises StartOverError: the data set cannot be completed.
         """
-        known = self._leased.ledger.data_sets.chunks_of(self._data_set.id)
+        known: Mapping[int, ChunkRow] = {}
+        if begun:
+            self._begun.update(chunk.index for chunk in begun)
+        else:
+            known = self._leased.ledger.data_sets.chunks_of(self._data_set.id)
         waiting: list[tuple[Chunk, bool]] = []
         for chunk in chunks:
             before = known.get(chunk.index)
@@ -111,23 +119,42 @@ class Sending:
         _raise_worst(running)
 
     def _sender(self, waiting: Iterator[tuple[Chunk, bool]]) -> None:
-        while not self._halted.is_set():
-            with self._lock:
-                following = next(waiting, None)
-            if following is None:
-                return
-            try:
-                self._send_until_answered(*following)
-            except BaseException:
-                self._halted.set()
-                raise
+        try:
+            following = self._next(waiting)
+            while following is not None:
+                chunk, in_doubt = following
+                payload = self._send_until_answered(chunk, in_doubt)
+                following = self._next(waiting)
+                self._record(chunk, payload, following and following[0])
+        except BaseException:
+            self._halted.set()
+            raise
 
-    def _send_until_answered(self, chunk: Chunk, in_doubt: bool) -> None:
+    def _next(self, waiting: Iterator[tuple[Chunk, bool]]) -> tuple[Chunk, bool] | None:
+        with self._lock:
+            return None if self._halted.is_set() else next(waiting, None)
+
+    def _record(self, chunk: Chunk, payload: ChunkPayload, following: Chunk | None) -> None:
+        """Record that Tidepool holds a chunk, and that the next one is about to be sent."""
+        leased = self._leased
+        with leased.ledger.database.together():
+            self._strategy.stored(chunk, payload, self._rejected.ordinals)
+            leased.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=leased.lease)
+            if following is not None:
+                begin_chunks(leased, self._data_set, [following])
+        with self._lock:
+            if following is not None:
+                self._begun.add(following.index)
+            leased.counts.sent += 1
+        leased.context.on_stored(chunk.records)
+
+    def _send_until_answered(self, chunk: Chunk, in_doubt: bool) -> ChunkPayload:
+        """Send a chunk, and return what Tidepool has stored by now."""
         others = 0  # failures that tell nothing of the records
         while True:
             before = self._isolation.rounds_of(chunk.index)
             try:
-                self._send(chunk, in_doubt=in_doubt)
+                return self._send(chunk, in_doubt=in_doubt)
             except TidepoolUnreachableError as error:
                 rounds = self._isolation.rounds_of(chunk.index)
                 others += rounds == before
@@ -139,11 +166,6 @@ class Sending:
                 raise StartOverError("it was closed before it was complete") from None
             except TidepoolNotFoundError:
                 raise StartOverError("Tidepool no longer knows it") from None
-            else:
-                with self._lock:
-                    self._leased.counts.sent += 1
-                self._leased.context.on_stored(chunk.records)
-                return
 
     def _is_out_of_tries(self, chunk: Chunk, rounds: int, others: int) -> bool:
         """Return whether sending a chunk has to be left to a later attempt."""
@@ -152,7 +174,7 @@ class Sending:
             return others + rounds >= attempts
         return others >= attempts or self._isolation.is_exhausted(chunk.index)
 
-    def _send(self, chunk: Chunk, *, in_doubt: bool) -> None:
+    def _send(self, chunk: Chunk, *, in_doubt: bool) -> ChunkPayload:
         payload = self._strategy.load(chunk)
         self._strategy.begin(chunk)
         if self._strategy.removes_first(in_doubt=in_doubt):
@@ -165,17 +187,15 @@ class Sending:
             with self._lock:
                 self._leased.counts.repairs += 1
         self._post(chunk, payload.records)
-        self._strategy.stored(chunk, payload, self._rejected.ordinals)
-        self._leased.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=self._leased.lease)
+        return payload
 
     def _begin(self, chunk: Chunk) -> None:
-        self._leased.ledger.data_sets.begin_chunk(
-            self._data_set.id,
-            chunk.index,
-            digest=chunk.digest,
-            records=chunk.records,
-            lease=self._leased.lease,
-        )
+        """Record the intent to send a chunk, unless that was done with what came before."""
+        with self._lock:
+            is_begun = chunk.index in self._begun
+            self._begun.discard(chunk.index)
+        if not is_begun:
+            begin_chunks(self._leased, self._data_set, [chunk])
 
     def _post(self, chunk: Chunk, records: Sequence[RecordWithIds]) -> None:
         """Send records, in one request as long as none is suspected of making Tidepool fail."""
@@ -244,6 +264,19 @@ class Sending:
         """Remove those rows of a chunk that the data set may hold."""
         if selectors:
             self._requests.write(lambda: self._leased.client.delete_data(self._data_set_id, selectors))
+
+
+def begin_chunks(leased: LeasedBatch, data_set: DataSetRow, chunks: Iterable[Chunk]) -> None:
+    """Record in the ledger that chunks are about to be sent.
+
+    :param leased: the batch.
+    :param data_set: where they go.
+    :param chunks: the chunks.
+    """
+    for chunk in chunks:
+        leased.ledger.data_sets.begin_chunk(
+            data_set.id, chunk.index, digest=chunk.digest, records=chunk.records, lease=leased.lease
+        )
 
 
 class ChunkStrategy(Protocol):

@@ -226,23 +226,33 @@ def _is_marked(data_set: DataSet) -> bool:
     return isinstance(members, Mapping) and members.get("feed") is True
 
 
-def reserve_for_normal(context: UploadContext, feed: Feed, requests: GuardedRequests) -> None:
+def known_feed(ledger: Ledger, feed: Feed) -> FeedRow | None:
+    """Return what the ledger knows of a feed, or of a program and user of normal data sets; if anything."""
+    if not (feed.body.get("client") or {}).get("name"):
+        return None
+    return ledger.feeds.find(feed.api_host, feed.user_id, feed.client_name)
+
+
+def reserve_for_normal(
+    context: UploadContext, feed: Feed, requests: GuardedRequests, known: FeedRow | None
+) -> None:
     """Make sure that no continuous data set has the client name of a normal one.
 
     The first time that a name is used for a user, Tidepool is asked; from then on the ledger knows.
 
     :param feed: the normal data set's program and user.
+    :param known: what the ledger knows of it.
     :raises FeedError: one has.
     """
     if not (feed.body.get("client") or {}).get("name"):
         return
-    client, feeds = context.client, context.ledger.feeds
-    key = (feed.api_host, feed.user_id, feed.client_name)
-    if feeds.find(*key) is None:
+    if known is None:
+        client, feeds = context.client, context.ledger.feeds
         listed = requests.read(lambda: list(client.data_sets(feed.user_id, client_name=feed.client_name)))
         if any(data_set.data_set_type == CONTINUOUS for data_set in listed):
             raise FeedError("feed-client-name-shared")
-    if feeds.register(*key, NORMAL).data_set_type != NORMAL:
+        known = feeds.register(feed.api_host, feed.user_id, feed.client_name, NORMAL)
+    if known.data_set_type != NORMAL:
         raise FeedError("feed-client-name-shared")
 
 

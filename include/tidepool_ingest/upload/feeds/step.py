@@ -28,11 +28,13 @@ from tidepool_ingest.ledger import (
     BatchState,
     DataSetRow,
     DataSetState,
+    Lease,
     origin_digest,
 )
 from tidepool_ingest.model.deduplicators import CONTINUOUS, Deduplicator
 from tidepool_ingest.staging.work_area import Chunk
 from tidepool_ingest.texts import counted
+from tidepool_ingest.upload.attempt import UploadAttempt, begun
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
 from tidepool_ingest.upload.feeds.payload import FeedPayload, FeedRecords, FeedWriteLog
 from tidepool_ingest.upload.feeds.resolver import Feed, FeedError, FeedResolver, check_data_set_type
@@ -44,7 +46,6 @@ from tidepool_ingest.upload.feeds.verify import (
     predict_drops,
     windows_of,
 )
-from tidepool_ingest.upload.normal import UploadAttempt
 from tidepool_ingest.upload.read_back import Window
 from tidepool_ingest.upload.sending import ChunkPayload, Sending, StartOverError
 
@@ -66,8 +67,12 @@ def upload_to_feed(context: UploadContext, batch: BatchRow) -> UploadSummary:
     body = data_set_body(prepared.data_set, context.settings)
     check_data_set_type(body["dataSetType"], CONTINUOUS)
     feed = Feed(batch.api_host, batch.user_id, body, prepared.converters)
-    with context.hold(feed.lease_name, wait=context.timeouts.close_turn) as lease:
-        return FeedAttempt(LeasedBatch.of(context, batch, prepared, lease), feed).run()
+
+    def attempt(lease: Lease) -> FeedAttempt:
+        return FeedAttempt(LeasedBatch.of(context, batch, prepared, lease), feed)
+
+    with begun(context, feed.lease_name, attempt, wait=context.timeouts.close_turn) as upload:
+        return upload.run()
 
 
 class FeedAttempt(UploadAttempt):
@@ -273,15 +278,7 @@ class FeedAttempt(UploadAttempt):
             raise FeedError("feed-deleted", str(data_set.data_set_id))
         if not comparison.is_exact:
             raise FeedVerificationError(comparison)
-        leased = self._leased
-        leased.work.checked_quarantine(leased.prepared)  # what is not visible has to be there
-        leased.ledger.data_sets.mark_verified(
-            data_set.id,
-            expected_rows=comparison.expected,
-            visible_rows=comparison.visible,
-            lease=leased.lease,
-        )
-        leased.ledger.batches.mark_verified(leased.batch.id, lease=leased.lease)
+        self._record_verified(data_set, expected_rows=comparison.expected, visible_rows=comparison.visible)
         log.info(
             "%s is verified: data set %s shows its %s, each once%s.",
             self._leased.batch.label,
