@@ -255,17 +255,24 @@ def _device_lease(
     wait: float,
     begin: Callable[[Lease], None],
 ) -> Lease:
+    database = context.ledger.database
     deadline = time.monotonic() + wait
+    busy: LeaseHeldError | None = None
     while True:
         requests.check()
-        try:
-            # In one transaction: one that starts later cannot close while this lease lasts.
-            with context.ledger.database.together():
+        if busy is not None:
+            # Who waits only reads, so that no writer has to wait for it.
+            with database.together(only_reads=True):
                 busy = blocker()
-                if busy is None:
-                    return stack.enter_context(context.hold(device_lease_name(batch), begin=begin))
-        except LeaseHeldError as error:
-            busy = error
+        if busy is None:
+            try:
+                # In one transaction: one that starts later cannot close while this lease lasts.
+                with database.together():
+                    busy = blocker()
+                    if busy is None:
+                        return stack.enter_context(context.hold(device_lease_name(batch), begin=begin))
+            except LeaseHeldError as error:
+                busy = error
         if time.monotonic() >= deadline:
             raise busy
         requests.wait(POLL_SECONDS)
