@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from upath import UPath
 
+from tests.model.examples import example
 from tidepool_ingest.formats.reader import Block, Candidate, RejectedRow, Row
 from tidepool_ingest.formats.tidepool_export.cleaning import LinkKey
 from tidepool_ingest.ledger import (
@@ -21,7 +23,8 @@ from tidepool_ingest.ledger import (
     ReadManifest,
     Upload,
 )
-from tidepool_ingest.model import Validated
+from tidepool_ingest.model import LineObjects, Validated, validate_block
+from tidepool_ingest.model.fast_path import Outline
 from tidepool_ingest.model.glucose import GlucoseReading
 from tidepool_ingest.model.origins import Origin
 from tidepool_ingest.model.parsing import Parsed
@@ -39,6 +42,7 @@ from tidepool_ingest.upload.sending import ChunkPayload
 CANARY = "canary"
 LINE = b'{"value": "canary"}'
 DATUM = {"value": CANARY}
+CBG = json.dumps(example("cbg", {"deviceId": CANARY, "origin": {"id": CANARY}})).encode()
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 DAY = NOW.date()
 
@@ -118,12 +122,16 @@ EMPTY = {one.name: None for one in fields(Upload)}
             deletes=(Deletion(id=CANARY, time=CANARY),),
         ),
         Deletion(id=CANARY, time=CANARY),
-        Validated(DATUM, ()),
+        Validated(LINE, ()),
+        Outline(CANARY, CANARY, value=7.0),
+        validate_block([CBG]),
+        validate_block([CBG]).records[0],
+        LineObjects([LINE], {}),
         Parsed(GlucoseReading, DATUM),
         Origin("cbg", CANARY, CANARY),
         LinkKey("bolus", "id", CANARY),
         Judgement(LINE, DATUM),
-        JudgedBlock([LINE], [DATUM], {0: Judgement(LINE, DATUM)}),
+        JudgedBlock([LINE], [Outline(CANARY, CANARY)], [DATUM], {0: Judgement(LINE, DATUM)}),
         RecordWithOrigins(LINE, (Origin("cbg", CANARY, None),)),
         Feed("api.example.org", CANARY, {"deviceId": CANARY}),
         SentRecord(0, LINE, DATUM),

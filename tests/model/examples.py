@@ -7,6 +7,7 @@ import json
 from typing import Any, Final
 
 from tidepool_ingest.model import validate_datum, validate_lines
+from tidepool_ingest.model.fast_path import surely_valid
 
 GONE: Final = object()
 """In place of a value: the field is taken out."""
@@ -230,3 +231,9 @@ def verdict(name: str, changes: dict[str, Any] | None = None) -> set[tuple[str, 
     assert judged.problems == problems
     assert judged.datum == record
     return set(problems)
+
+
+def passes(record: dict[str, Any], *, whole: bool = False) -> bool:
+    """Return whether the fast path is sure that a record is valid."""
+    (found,) = surely_valid([json.dumps(record).encode()], whole=whole)
+    return found is not None

@@ -8,13 +8,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.model.examples import BOLUS, EXAMPLES, SCHEDULED, TIME, example
+from tests.model.examples import BOLUS, EXAMPLES, SCHEDULED, TIME, example, passes
 from tidepool_ingest.model import validate_datum, validate_lines
-from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, surely_valid
+from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, outline_of
+from tidepool_ingest.model.verdict import object_in, validate_block, validate_line
+from tidepool_ingest.prepare.digests import content_digest
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 
@@ -188,8 +191,89 @@ def is_small(record: Any) -> bool:
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changed_records())
 def test_it_passes_only_what_is_accepted(record: dict[str, Any]) -> None:
-    if is_small(record) and surely_valid(record):
+    if is_small(record) and passes(record):
         assert validate_datum(record) == ()
+
+
+def check_as_exact(lines: list[bytes]) -> int:
+    """Hold what the fast path makes of lines against the exact validation; return how many are accepted."""
+    found = validate_block(lines)
+    for index, line in enumerate(lines):
+        record, exact = found.records[index], validate_line(line)
+        assert found.problems.get(index, ()) == exact.problems
+        datum = object_in(line)
+        assert (record is None) is (datum is None or bool(exact.problems))
+        if index in found.decoded:
+            assert found.decoded[index] == datum
+        if record is None or datum is None:
+            continue
+        outline = outline_of(datum)
+        for name in outline.__struct_fields__:
+            of_record, of_datum = getattr(record, name), getattr(outline, name)
+            if name not in record.__struct_fields__ and name != "type" and of_record is None:
+                continue  # a field that its type does not have
+            if not isinstance(of_record, msgspec.Struct):
+                assert (of_record, type(of_record)) == (of_datum, type(of_datum))
+        if index not in found.decoded:
+            assert content_digest(line, record) == content_digest(line, datum)
+    return sum(record is not None for record in found.records)
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(changed_records(), max_size=8))
+def test_a_block_is_told_as_by_the_exact_validation(records: list[dict[str, Any]]) -> None:
+    check_as_exact([json.dumps(record).encode() for record in records])
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+@pytest.mark.parametrize(
+    "member",
+    [
+        b'"guid":"dropped"',
+        b'"guid":null',
+        b'"guid":1e400',
+        b'"guid":"\xff"',
+        b'"\xff":1',
+        b'"guid":"\\ud800"',
+        b'"guid":{"a":1e999}',
+        b'"guid":NaN',
+        b'"type":"unknown"',
+        b'"subType":"unknown"',
+        b'"payload":{"a":1e400}',
+        b'"payload":{"\\u0000":1}',
+        b'"payload":{"a":-0,"b":-0.0,"c":123456789012345678901234567890,"d":1E2,"e":[null]}',
+        b'"payload":{"a":null}',
+        b'"payload":null',
+        b'"payload":{"b":1,"a":{"d":1,"c":2},"B":{}}',
+        b'"timezoneOffset":-480.0',
+        b'"timezoneOffset":1e2',
+        b'"timezoneOffset":true',
+        b'"clockDriftOffset":9007199254740993',
+        b'"conversionOffset":9223372036854775808',
+        b'"time":"2024-03-04T05:06:07Z\\n2024-03-04T05:06:07Z"',
+        b'"time":"2024-03-04T05:06:07Z\\n"',
+        b'"deviceTime":"2024-03-04T05:06:07\\n"',
+        b'"deviceId":"a\\u00e9\\ud83d\\ude00"',
+        b'"deviceId":""',
+        b'"DeviceId":"other"',
+        b'"id":"' + b"0" * 32 + b'\\n"',
+        b'"notes":[null]',
+        b'"tags":["b","a"]',
+        b'"annotations":[{"a":1},null]',
+    ],
+)
+def test_one_more_member_is_told_as_by_the_exact_validation(name: str, member: bytes) -> None:
+    line = json.dumps(EXAMPLES[name]).encode()
+    cut = line[: len(line) * 2 // 3]
+    check_as_exact(
+        [line, line[:-1] + b"," + member + b"}", b"{" + member + b"," + line[1:], cut, line + b" ", line]
+    )
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_every_example_passes_while_it_is_parsed(name: str) -> None:
+    assert passes(EXAMPLES[name], whole=True)
+    assert passes({**EXAMPLES[name], "guid": "dropped", "payload": None})
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
@@ -198,7 +282,7 @@ def test_each_single_change_of_each_field(name: str) -> None:
         for value in NASTY:
             record = copy.deepcopy(EXAMPLES[name])
             change(record, path, value)
-            if is_small(record) and surely_valid(record):
+            if is_small(record) and (passes(record) or passes(record, whole=True)):
                 assert validate_datum(record) == (), (path, value)
 
 
@@ -207,7 +291,7 @@ def test_it_passes_no_recorded_case_that_was_refused() -> None:
     passed = 0
     with gzip.open(SHARED / "conformance" / "datum-verdicts.ndjson.gz") as cases:
         for case in map(json.loads, cases):
-            if is_small(case["datum"]) and surely_valid(case["datum"]):
+            if is_small(case["datum"]) and passes(case["datum"]):
                 passed += 1
                 assert case["accepted"], case["id"]
     assert passed > 400
@@ -217,7 +301,7 @@ def test_it_passes_no_recorded_case_that_was_refused() -> None:
 def test_what_is_common_passes(name: str, changes: dict[str, Any]) -> None:
     record = example(name, changes)
     assert is_small(record)
-    assert surely_valid(record)
+    assert passes(record)
     assert validate_datum(record) == ()
 
 
@@ -237,7 +321,7 @@ def test_no_line_that_is_not_json_passes(line: bytes) -> None:
 def test_a_payload_that_go_would_write_too_large_does_not_pass_by_its_line() -> None:
     room = FAST_PATH_BYTES_MAX - len(json.dumps(example("smbg", {"payload": {"a": ""}})))
     accepted = example("smbg", {"payload": {"a": "<" * room}})
-    assert surely_valid(accepted)
+    assert passes(accepted)
     assert validate_datum(accepted) == ()
     line = json.dumps(example("smbg", {"payload": {"a": "<" * (room + 400)}})).encode()
     assert validate_lines([line])[0].problems == (("size-out-of-range", "/payload"),)

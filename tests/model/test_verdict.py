@@ -12,7 +12,6 @@ from tidepool_ingest.model import (
     STAGED_NOT_JSON,
     STAGED_NOT_UTF8,
     Problem,
-    Validated,
     validate_datum,
     validate_lines,
 )
@@ -38,21 +37,21 @@ def test_each_line_is_judged_by_itself() -> None:
         GOOD,
     ]
     not_json, not_object = (Problem(STAGED_NOT_JSON, ""),), (Problem("type-not-object", ""),)
-    good = Validated(example("cbg"), ())
-    assert validate_lines(lines) == [
+    good = (example("cbg"), ())
+    assert [(judged.datum, judged.problems) for judged in validate_lines(lines)] == [
         good,
-        Validated(None, not_json),
+        (None, not_json),
         good,
-        Validated(None, not_json),
-        Validated(None, not_object),
-        Validated(None, (Problem(STAGED_NOT_UTF8, ""),)),
-        Validated(None, ()),
-        Validated(None, not_object),
-        Validated(None, not_json),
-        Validated(None, not_json),
-        Validated(None, not_json),
-        Validated(None, not_json),
-        Validated(example("cbg", {"value": -1}), (Problem("value-out-of-range", "/value"),)),
+        (None, not_json),
+        (None, not_object),
+        (None, (Problem(STAGED_NOT_UTF8, ""),)),
+        (None, ()),
+        (None, not_object),
+        (None, not_json),
+        (None, not_json),
+        (None, not_json),
+        (None, not_json),
+        (example("cbg", {"value": -1}), (Problem("value-out-of-range", "/value"),)),
         good,
     ]
 
@@ -65,7 +64,8 @@ def test_no_lines() -> None:
 def test_the_record_comes_back_whole(name: str) -> None:
     record = example(name, {"guid": "dropped by the Platform", "payload": {"a": None, "b": [1.5]}})
     for line in (json.dumps(record), json.dumps(record, indent=200)):
-        assert validate_lines([line.encode()]) == [Validated(record, ())]
+        (judged,) = validate_lines([line.encode()])
+        assert (judged.datum, judged.problems) == (record, ())
 
 
 def test_the_last_of_duplicate_keys_counts() -> None:

@@ -133,9 +133,10 @@ def test_what_travels_inside_another_is_accepted_but_not_uploaded(record: Record
         (False, False),
         (True, False),
     ]
-    lines, data = found.to_upload()
+    lines, records = found.to_upload()
     assert list(lines) == [line(cbg(1)), line(cbg(3))]
-    assert list(data) == [cbg(1), cbg(3)]
+    assert found.data_to_upload() == [cbg(1), cbg(3)]
+    assert [record.time for record in records] == [cbg(1)["time"], cbg(3)["time"]]
 
 
 def test_a_block_of_which_nothing_is_left() -> None:

@@ -61,7 +61,11 @@ class GlucoseGuard:
 
         :param data: the records, decoded.
         """
-        self._readings.add(glucose_readings(data))
+        self.add(glucose_readings(data))
+
+    def add(self, readings: Iterable[tuple[str, float]]) -> None:
+        """Add readings of accepted records, each with its units."""
+        self._readings.add(readings)
 
     def check(self, batch: str) -> None:
         """Hold the batch if its readings cannot be in the unit they claim.

@@ -248,7 +248,7 @@ class _Judging:
             self.rejected["unreadable"] += 1
             place = self._place_of(block, row)
             self.rejections.add("", [Problem(row.code, "")], place)
-        _, data = judged.to_upload()
+        data = judged.data_to_upload()
         self.accepted += len(data)
         if block.warning:
             left_out = set(judged.left_out())

@@ -14,6 +14,7 @@ from tidepool_ingest.model.deduplicators import (
     deduplicator_of,
     default_for,
 )
+from tidepool_ingest.model.fast_path import Outline
 from tidepool_ingest.model.glucose import (
     MG_PER_DL_IN_MMOL_PER_L,
     MG_PER_DL_UNITS,
@@ -21,6 +22,7 @@ from tidepool_ingest.model.glucose import (
     MMOL_PER_L_UNITS,
     glucose_reading,
     glucose_readings,
+    readings_of,
     to_mmol_per_l,
 )
 from tidepool_ingest.model.identity import NoIdentityError, identity_fields, identity_hash
@@ -40,6 +42,7 @@ from tidepool_ingest.model.stored import (
     stored_form,
 )
 from tidepool_ingest.model.verdict import (
+    LineObjects,
     Validated,
     masked_pointer,
     validate_block,
@@ -63,9 +66,11 @@ __all__ = [
     "STAGED_TIME_NOT_SHOWN",
     "Deduplicator",
     "HashScope",
+    "LineObjects",
     "NoIdentityError",
     "NotAcceptedError",
     "NotDecodableError",
+    "Outline",
     "Problem",
     "Validated",
     "content_of",
@@ -80,6 +85,7 @@ __all__ = [
     "identity_fields",
     "identity_hash",
     "masked_pointer",
+    "readings_of",
     "stored_form",
     "to_mmol_per_l",
     "type_of",

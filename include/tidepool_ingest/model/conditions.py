@@ -1,7 +1,7 @@
 """Limits of a field that depend on another field of the same object.
 
-Each condition says two things: whether a value is valid (``check``), and under which preconditions it
-certainly has nothing to say (``vacuous``), so that the fast path can accept a record without checking it.
+Each condition says whether a value is valid (``check``), and whether it may miss a field
+(``asks_for_missing``): the fast path asks the others only about fields that are there.
 """
 
 from __future__ import annotations
@@ -30,26 +30,6 @@ class Opinion(NamedTuple):
 FINE = Opinion()
 
 
-class Vacuous(NamedTuple):
-    """Preconditions under which a condition certainly has nothing to say.
-
-    :param missing: fields that are missing …
-    :param or_present: … or, if any are named, fields that are there instead.
-    :param excluded: a field and values that it does not have.
-    :param above: a field and the value that it is above.
-    :param within: the range that the field itself is in.
-    :param units: the field whose value selects the range, and those ranges; or the field itself is in all of
-        them.
-    """
-
-    missing: tuple[str, ...] = ()
-    or_present: tuple[str, ...] = ()
-    excluded: tuple[str, tuple[Any, ...]] | None = None
-    above: tuple[str, float] | None = None
-    within: Range | None = None
-    units: tuple[str, Mapping[str, Range]] | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Condition:
     """Base of the conditions. Each is equal to itself only: ``typing`` merges marks that are equal.
@@ -67,12 +47,10 @@ class Condition:
         """
         raise NotImplementedError
 
-    def vacuous(self, own: str) -> Vacuous:
-        """Return when the condition is vacuous.
-
-        :param own: Tidepool name of the field that has the condition.
-        """
-        return Vacuous(missing=(own,))
+    @property
+    def asks_for_missing(self) -> bool:
+        """Whether it may have something to say about a field that is missing."""
+        return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,21 +66,17 @@ class When(Condition):
     required: bool = False
     checked_anyway: bool = False
 
+    @property
+    @override
+    def asks_for_missing(self) -> bool:
+        return self.required
+
     @override
     def check(self, value: Any, values: Values) -> Opinion:
         sibling = values.get(self.field)
         if sibling is not None and (not self.among or sibling in self.among):
             return Opinion(NOT_EXISTS) if self.required and value is None else FINE
         return Opinion(EXISTS if value is not None else None, goes_on=self.checked_anyway)
-
-    @override
-    def vacuous(self, own: str) -> Vacuous:
-        if self.among:
-            return Vacuous(missing=(own,), excluded=(self.field, self.among) if self.required else None)
-        return Vacuous(
-            missing=(own, self.field) if self.required else (own,),
-            or_present=(own, self.field),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,16 +90,17 @@ class ByCase(Condition):
     required: tuple[str, ...]
     forbidden: tuple[str, ...]
 
+    @property
+    @override
+    def asks_for_missing(self) -> bool:
+        return True
+
     @override
     def check(self, value: Any, values: Values) -> Opinion:
         case = values.get(self.field)
         if case in self.required:
             return Opinion(NOT_EXISTS) if value is None else FINE
         return Opinion(EXISTS if value is not None and case in self.forbidden else None, goes_on=False)
-
-    @override
-    def vacuous(self, own: str) -> Vacuous:
-        return Vacuous(missing=(own, self.field))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,13 +123,14 @@ class RequiredAt(Condition):
 
     number: float
 
+    @property
+    @override
+    def asks_for_missing(self) -> bool:
+        return True
+
     @override
     def check(self, value: Any, values: Values) -> Opinion:
         return Opinion(NOT_EXISTS) if value is None and values.get(self.field) == self.number else FINE
-
-    @override
-    def vacuous(self, own: str) -> Vacuous:
-        return Vacuous(above=(self.field, self.number))
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,10 +186,6 @@ class UpTo(Condition):
             high = sibling
         return FINE if self.minimum <= value <= high else Opinion(OUT_OF_RANGE)
 
-    @override
-    def vacuous(self, own: str) -> Vacuous:
-        return Vacuous(missing=(self.field,), within=(self.minimum, self.maximum))
-
 
 @dataclass(frozen=True, eq=False)
 class ByUnits(Condition):
@@ -230,7 +202,3 @@ class ByUnits(Condition):
         if value is None or limits is None or limits[0] <= value <= limits[1]:
             return FINE
         return Opinion(OUT_OF_RANGE)
-
-    @override
-    def vacuous(self, own: str) -> Vacuous:
-        return Vacuous(units=(self.field, self.ranges))

@@ -157,4 +157,4 @@ class TimeChange(DeviceEvent):
     to: ClockReading | None = None
     change: Annotated[ClockChange | None, NotWith("from"), NotWith("method"), NotWith("to")] = None
 
-    rules = (Rule(_check_time_change, vacuous_with=("to",), vacuous_without=("change",)),)
+    rules = (Rule(_check_time_change),)

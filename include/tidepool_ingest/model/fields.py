@@ -67,14 +67,11 @@ class Record(BaseModel):
 class Rule:
     """A rule about several fields of one object.
 
-    :param check: gets the parsed fields, the glucose units in force (``None``: unknown), and the report.
-    :param vacuous_with: fields of which one must be there for the rule to have nothing to say …
-    :param vacuous_without: … as long as these are missing. ``None``: it may always have something to say.
+    :param check: gets the parsed fields, the glucose units in force (``None``: unknown), and the report. Of a
+        time or an object it may only ask whether it is there: the fast path does not parse those for it.
     """
 
     check: Callable[[Values, str | None, Report], None]
-    vacuous_with: tuple[str, ...] = ()
-    vacuous_without: tuple[str, ...] | None = None
 
 
 def any_of(*names: str, at: str = "", code: str = NONE_OF_ANY) -> Rule:
@@ -89,7 +86,7 @@ def any_of(*names: str, at: str = "", code: str = NONE_OF_ANY) -> Rule:
         if not any(name in values for name in names):
             report(code, at)
 
-    return Rule(check, vacuous_with=names, vacuous_without=())
+    return Rule(check)
 
 
 # --- Kinds of values that JSON has no type for ---

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from annotated_types import Interval
 
@@ -125,7 +125,7 @@ class GlucoseTarget(Record):
     range: FreeGlucoseValue | None = None
     target: GlucoseValue | None = None
 
-    rules = (Rule(_check_target, vacuous_with=("target",), vacuous_without=("high", "low", "range")),)
+    rules = (Rule(_check_target),)
 
 
 class GlucoseReading(Datum):
@@ -201,4 +201,27 @@ def glucose_readings(data: Iterable[Mapping[str, Any]]) -> list[tuple[str, float
         if (kind := datum["type"]) == "cbg"
         or kind == "smbg"
         or (kind == "deviceEvent" and datum["subType"] == "calibration")
+    ]
+
+
+class _Reading(Protocol):
+    """What is asked of a record; ``None``: not there."""
+
+    type: str
+    subType: str | None  # noqa: N815 - Tidepool's name
+    units: Any
+    value: Any
+
+
+def readings_of(records: Iterable[_Reading]) -> list[tuple[str, float]]:
+    """Return the same of accepted data of which the outlines are known.
+
+    :param records: the outlines.
+    """
+    return [
+        (record.units, record.value)
+        for record in records
+        if (kind := record.type) == "cbg"
+        or kind == "smbg"
+        or (kind == "deviceEvent" and record.subType == "calibration")
     ]

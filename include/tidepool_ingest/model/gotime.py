@@ -20,11 +20,12 @@ _LOCAL: Final = re.compile(f"{_DATE}T{_CLOCK}")
 
 _DAY = r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
 _SURE_LOCAL = (
-    rf"^(?:[1-9][0-9]{{3}}|0[1-9][0-9]{{2}})-{_DAY}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?"
+    rf"(?:[1-9][0-9]{{3}}|0[1-9][0-9]{{2}})-{_DAY}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?"
 )
-SURE_INSTANT: Final = _SURE_LOCAL + "Z$"
-"""What is certainly an instant other than the zero one; 29 February and unusual spellings are left out."""
-SURE_LOCAL_TIME: Final = _SURE_LOCAL + "$"
+SURE_INSTANT: Final = _SURE_LOCAL + "Z"
+"""What is certainly an instant other than the zero one; 29 February and unusual spellings are left out. The
+expression is for a whole text."""
+SURE_LOCAL_TIME: Final = _SURE_LOCAL
 
 NANOSECOND_DIGITS: Final = 9
 OFFSET_HOURS_MAX: Final = 24

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -247,24 +247,33 @@ def _map_checks(spec: FieldSpec) -> list[Check]:
 
 
 def _rising_check(limit: fields.Rising) -> Check:
-    name = limit.field
-
     def check(items: list[Parsed | None], _units: str | None, pointer: str, problems: Problems) -> None:
-        minimum = 0
-        for index, item in enumerate(items):
-            if item is None:
-                continue
-            value = item.values.get(name)
-            # A minimum of 0 means "0 exactly", also after an item at -1: so it is on the Platform.
-            maximum = limit.maximum if minimum else 0
-            if value is not None and not minimum <= value <= maximum:
-                problems.append(Problem(OUT_OF_RANGE, f"{pointer}/{index}/{name}"))
-            if index == 0:
-                minimum = 1
-            elif value is not None:
-                minimum = value + 1
+        there = (
+            (index, item.values.get(limit.field)) for index, item in enumerate(items) if item is not None
+        )
+        for index in not_rising(limit, there):
+            problems.append(Problem(OUT_OF_RANGE, f"{pointer}/{index}/{limit.field}"))
 
     return check
+
+
+def not_rising(limit: fields.Rising, values: Iterable[tuple[int, float | None]]) -> Iterator[int]:
+    """Yield the indexes of the items of a list that do not rise as they should.
+
+    :param limit: how they should.
+    :param values: of each item that is there its index, and its value of the field that the limit is about;
+        ``None``: missing.
+    """
+    minimum: float = 0
+    for index, value in values:
+        # A minimum of 0 means "0 exactly", also after an item at -1: so it is on the Platform.
+        maximum = limit.maximum if minimum else 0
+        if value is not None and not minimum <= value <= maximum:
+            yield index
+        if index == 0:
+            minimum = 1
+        elif value is not None:
+            minimum = value + 1
 
 
 _LIST_CHECKS: Final[dict[Kind, Callable[[FieldSpec], list[Check]]]] = {

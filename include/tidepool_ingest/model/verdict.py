@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Final, NamedTuple
+from itertools import repeat
+from operator import contains
+from typing import Any, Final, NamedTuple, overload
+
+import msgspec
 
 from tidepool_ingest.model.data_set import DataSet
 from tidepool_ingest.model.datum import DATUM_MODELS, parse_datum
 from tidepool_ingest.model.decode import (
     FAST_ERRORS,
     FLOAT_DIGITS_MAX,
+    VALUES_MAX,
     NotDecodableError,
     decode,
     fast_decode,
     may_hold_huge_integer,
 )
-from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, compiled
+from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, Outline, outline_of, surely_valid
 from tidepool_ingest.model.fields import Record
 from tidepool_ingest.model.parsing import Parsed
 from tidepool_ingest.model.problems import (
@@ -34,22 +39,89 @@ from tidepool_ingest.model.validation import validate
 _NO_PROBLEMS: Final[tuple[Problem, ...]] = ()
 
 
-class Validated(NamedTuple):
+class Validated(msgspec.Struct, frozen=True, gc=False):
     """What became of a staged line.
 
-    :param datum: the decoded record, complete and unaltered: every field of the line by its Tidepool name,
-        also those that the Platform will drop, embedded data as dicts inside; ``None`` when it is no JSON
-        object.
+    :param line: the line.
     :param problems: all problems in the Platform's order; empty when the Platform accepts the record. A line
         ``null`` has none although it is no record: the Platform skips it silently.
     """
 
-    datum: dict[str, Any] | None
+    line: bytes
     problems: tuple[Problem, ...]
 
     def __repr__(self) -> str:
         """Leave the record out."""
         return f"Validated(problems={self.problems!r})"
+
+    @property
+    def datum(self) -> dict[str, Any] | None:
+        """The line decoded, when it is asked for; see :func:`object_in`."""
+        return object_in(self.line)
+
+
+class ValidatedBlock(NamedTuple):
+    """What became of staged lines, most of which are accepted.
+
+    :param records: of each accepted record its outline, or a struct that has the same attributes; ``None``
+        where there is none.
+    :param problems: by index, the problems of those that have any.
+    :param decoded: by index, the objects of the lines whose ``records`` do not hold all that is in them; as
+        :func:`object_in` has them.
+    """
+
+    records: list[Outline | None]
+    problems: dict[int, tuple[Problem, ...]]
+    decoded: dict[int, dict[str, Any] | None]
+
+    def __repr__(self) -> str:
+        """Leave the records out."""
+        return f"ValidatedBlock(problems={self.problems!r})"
+
+
+class LineObjects(Sequence[dict[str, Any] | None]):
+    """The objects in lines, each decoded when it is asked for; see :func:`object_in`.
+
+    :param lines: the lines.
+    :param decoded: by index, those that are decoded.
+    """
+
+    def __init__(self, lines: Sequence[bytes], decoded: Mapping[int, dict[str, Any] | None]) -> None:
+        self._lines = lines
+        self._decoded = dict(decoded)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any] | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any] | None]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self._lines))[index]]
+        index = range(len(self._lines))[index]
+        if index not in self._decoded:
+            self._decoded[index] = object_in(self._lines[index])
+        return self._decoded[index]
+
+    def __repr__(self) -> str:
+        """Leave the records out."""
+        return f"LineObjects({len(self)})"
+
+
+def object_in(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a line; ``None`` when there is none.
+
+    :param line: a JSON text.
+    :return: the object, complete and unaltered: every field of the line by its Tidepool name, also those that
+        the Platform will drop, embedded data as dicts inside.
+    """
+    try:
+        datum = decode(line)
+    except NotDecodableError:
+        return None
+    return datum if isinstance(datum, dict) else None
 
 
 def validate_datum(datum: object) -> tuple[Problem, ...]:
@@ -89,42 +161,62 @@ def validate_lines(lines: Sequence[bytes]) -> list[Validated]:
     :param lines: the lines, with or without their line ends; about 1,000 at a time.
     :return: what became of each, in order.
     """
-    data, problems = validate_block(lines)
-    return [Validated(datum, problems.get(index, _NO_PROBLEMS)) for index, datum in enumerate(data)]
+    problems = validate_block(lines).problems
+    if not problems:
+        return list(map(Validated, lines, repeat(_NO_PROBLEMS)))
+    return [Validated(line, problems.get(index, _NO_PROBLEMS)) for index, line in enumerate(lines)]
 
 
-def validate_block(
-    lines: Sequence[bytes],
-) -> tuple[list[dict[str, Any] | None], dict[int, tuple[Problem, ...]]]:
+def validate_block(lines: Sequence[bytes]) -> ValidatedBlock:
     """Validate staged lines, most of which are accepted. This is the fast path.
 
-    A line that is short and certainly valid passes the compiled schema; any other is validated exactly.
+    A line that is short and certainly valid passes it; any other is validated exactly.
 
     :param lines: as for :func:`validate_lines`.
-    :return: each line decoded, as in :class:`Validated`; and by index the problems of those that have any.
     """
-    data: list[dict[str, Any] | None] = []
     problems: dict[int, tuple[Problem, ...]] = {}
     with collector_paused():
-        for line in lines:
-            size = len(line)
-            if size <= FLOAT_DIGITS_MAX or (size <= FAST_PATH_BYTES_MAX and not may_hold_huge_integer(line)):
-                try:
-                    data.append(fast_decode(line))
-                    continue
-                except FAST_ERRORS:
-                    pass
-            data.append(None)
-        unsure = [
-            index
-            for index, sure in enumerate(map(compiled(), data))
-            if not sure or may_hold_nul(lines[index])
-        ]
-        for index in unsure:
-            data[index], found = validate_line(lines[index])
+        records = surely_valid(_short(lines), whole=True)
+        decoded = {index: _decoded(lines[index]) for index, record in enumerate(records) if record is None}
+        if decoded:
+            known = [b"" if datum is None else lines[index] for index, datum in decoded.items()]
+            for index, record in zip(decoded, surely_valid(known, whole=False), strict=True):
+                records[index] = record
+        for index in decoded:
+            if records[index] is not None:
+                continue
+            datum, found = _validated(lines[index])
+            decoded[index] = datum
             if found:
                 problems[index] = found
-    return data, problems
+            elif datum is not None:
+                records[index] = outline_of(datum)
+    return ValidatedBlock(records, problems, decoded)
+
+
+def _short(lines: Sequence[bytes]) -> Sequence[bytes]:
+    """Return the lines; in place of those that are long, or need a closer look, an empty one."""
+    short = [
+        line
+        if len(line) <= FLOAT_DIGITS_MAX
+        or (len(line) <= FAST_PATH_BYTES_MAX and not may_hold_huge_integer(line))
+        else b""
+        for line in lines
+    ]
+    if any(map(contains, short, repeat(b"\\"))):  # mostly none has an escape
+        return [b"" if may_hold_nul(line) else line for line in short]
+    return short
+
+
+def _decoded(line: bytes) -> dict[str, Any] | None:
+    """Decode a line of which the fast path may pass what it knows, and has not looked at the rest."""
+    if len(line) > VALUES_MAX or may_hold_huge_integer(line) or may_hold_nul(line):
+        return None
+    try:
+        datum = fast_decode(line)
+    except FAST_ERRORS:
+        return None
+    return datum if isinstance(datum, dict) else None
 
 
 @contextmanager
@@ -148,16 +240,21 @@ def validate_line(line: bytes) -> Validated:
 
     :param line: a JSON text.
     """
+    return Validated(line, _validated(line)[1])
+
+
+def _validated(line: bytes) -> tuple[dict[str, Any] | None, tuple[Problem, ...]]:
+    """Return the object in a line, see :func:`object_in`, and its problems."""
     try:
         datum = decode(line)
     except NotDecodableError as error:
-        return Validated(None, (Problem(error.code, ""),))
+        return None, (Problem(error.code, ""),)
     if not isinstance(datum, dict):
-        return Validated(None, validate_datum(datum))
+        return None, validate_datum(datum)
     parsed, problems = parse_and_validate(datum)
     if parsed is not None and not problems:
         problems = (*(unstorable(parsed) if may_hold_nul(line) else ()), *never_shown(parsed))
-    return Validated(datum, problems)
+    return datum, problems
 
 
 MASK: Final = "*"

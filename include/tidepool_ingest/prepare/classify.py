@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Self, cast
 
 from tidepool_ingest.digests import DigestSet, digest_of
 from tidepool_ingest.formats.reader import EXPORT_ERROR
-from tidepool_ingest.model import Problem, embedded_data, validate_block
+from tidepool_ingest.model import LineObjects, Outline, Problem, embedded_data, validate_block
 from tidepool_ingest.prepare.digests import content_digests
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staging.errors import BatchError
@@ -62,11 +62,13 @@ class JudgedBlock:
     """What becomes of a block of records: most are accepted, with nothing more to say about them.
 
     :param lines: the records as they would be uploaded.
-    :param data: the same, decoded.
+    :param records: of each that the Platform accepts, its outline.
+    :param data: the records, decoded when they are asked for.
     :param exceptions: by index, those that are rejected or duplicates, or about which there is more to say.
     """
 
     lines: list[bytes] = field(repr=False)
+    records: Sequence[Outline | None] = field(repr=False)
     data: Sequence[Mapping[str, Any] | None] = field(repr=False)
     exceptions: dict[int, Judgement]
 
@@ -80,14 +82,18 @@ class JudgedBlock:
         exceptions = self.exceptions.items()
         return sorted(index for index, record in exceptions if record.is_embedded or not record.accepted)
 
-    def to_upload(self) -> tuple[Sequence[bytes], Sequence[Mapping[str, Any]]]:
-        """Return the records that are uploaded as such, as lines and decoded."""
+    def to_upload(self) -> tuple[Sequence[bytes], Sequence[Outline]]:
+        """Return the records that are uploaded as such, as lines and in outline."""
         left_out = set(self.left_out())
         if not left_out:
-            return self.lines, cast("Sequence[Mapping[str, Any]]", self.data)
+            return self.lines, cast("Sequence[Outline]", self.records)
         kept = _all_but(left_out, len(self.lines))
-        data = [datum for datum in compress(self.data, kept) if datum is not None]
-        return list(compress(self.lines, kept)), data
+        return list(compress(self.lines, kept)), cast("list[Outline]", list(compress(self.records, kept)))
+
+    def data_to_upload(self) -> list[Mapping[str, Any]]:
+        """Return the same records, decoded."""
+        kept = compress(range(len(self.lines)), _all_but(self.left_out(), len(self.lines)))
+        return [datum for index in kept if (datum := self.data[index]) is not None]
 
 
 class RecordClassifier:
@@ -127,22 +133,24 @@ class RecordClassifier:
         :param lines: records as they would be uploaded, one JSON text each.
         :raises BatchError: ``export-cut-off`` if a row says that the file is not whole.
         """
-        data, problems = validate_block(lines)
+        records, problems, decoded = validate_block(lines)
+        data = LineObjects(lines, decoded)
         exceptions = {index: Judgement(lines[index], data[index], found) for index, found in problems.items()}
-        accepted: list[Mapping[str, Any] | None] = [*data]
         for index in problems:
             if is_cut_off(data[index]):
                 raise BatchError("export-cut-off")
-            accepted[index] = None
-        contents = content_digests(lines, accepted)
-        to_check = set(self._checker.needing_check(accepted))
+        whole: list[Any] = list(records)
+        for index, datum in decoded.items():
+            whole[index] = None if index in problems else datum
+        contents = content_digests(lines, whole)
+        to_check = set(self._checker.needing_check(records))
         if self._embedded:
             to_check.update(index for index, content in enumerate(contents) if content in self._embedded)
         for index in sorted(to_check - problems.keys()):
-            exceptions[index] = self._checked(lines[index], accepted[index], contents[index])
+            exceptions[index] = self._checked(lines[index], data[index], contents[index])
         for index in self._duplicates(contents, exceptions):
             exceptions[index] = Judgement(lines[index], data[index], identical=True)
-        return JudgedBlock(lines, data, exceptions)
+        return JudgedBlock(lines, records, data, exceptions)
 
     def _checked(self, line: bytes, datum: Mapping[str, Any] | None, content: int) -> Judgement:
         """Classify a record that the Platform accepts and in which something may be found.

@@ -4,47 +4,54 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from tidepool_ingest.digests import digest_of
+from tidepool_ingest.model.verdict import object_in
 
 NOT_ENCODABLE: Final = (UnicodeEncodeError, OverflowError, msgspec.MsgspecError)
 """Raised for lone surrogates and whole numbers beyond 64 bits."""
 
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+Content: TypeAlias = Mapping[str, Any] | msgspec.Struct
+"""A record, decoded: an object, or a struct that holds all that is in it."""
+
+_encode = msgspec.msgpack.Encoder(order="sorted").encode
+"""Encodes both alike."""
 
 
-def content_digests(lines: Sequence[bytes], data: Sequence[Mapping[str, Any] | None]) -> list[int]:
+def content_digests(lines: Sequence[bytes], contents: Sequence[Content | None]) -> list[int]:
     """Return the digests of records; see :func:`content_digest`.
 
     :param lines: their texts.
-    :param data: the same, decoded; ``None`` where it does not matter.
+    :param contents: the same, decoded; ``None`` where it does not matter.
     """
     try:
-        return [digest_of(_encode(datum)) for datum in data]
+        return list(map(digest_of, map(_encode, contents)))
     except (*NOT_ENCODABLE, RecursionError):
-        return [content_digest(line, datum) for line, datum in zip(lines, data, strict=True)]
+        return [content_digest(line, content) for line, content in zip(lines, contents, strict=True)]
 
 
-def content_digest(line: bytes, datum: Mapping[str, Any] | None) -> int:
+def content_digest(line: bytes, content: Content | None) -> int:
     """Return a digest that is the same for every spelling of the same record.
 
     :param line: its text, used for a record that cannot be encoded again.
-    :param datum: the same, decoded.
+    :param content: the same, decoded.
     """
     try:
-        return digest_of(_encoded(datum))
+        return digest_of(_encode(content))
+    except RecursionError:
+        return _deep_digest(line, object_in(line) if isinstance(content, msgspec.Struct) else content)
     except NOT_ENCODABLE:
         return digest_of(line)
 
 
-def _encoded(value: Any) -> bytes:
+def _deep_digest(line: bytes, content: Any) -> int:
     try:
-        return _encode(value)
-    except RecursionError:
-        return b"".join(_pieces(value))
+        return digest_of(b"".join(_pieces(content)))
+    except NOT_ENCODABLE:
+        return digest_of(line)
 
 
 def _pieces(value: Any) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +30,7 @@ from tidepool_ingest.ledger import BatchRow, ChunkRow, DataSetRow, DataSetState,
 from tidepool_ingest.model import EMBEDDING_TYPES, embedded_data
 from tidepool_ingest.model.deduplicators import NORMAL, deduplicator_named
 from tidepool_ingest.model.gotime import Instant, parse_instant
+from tidepool_ingest.model.verdict import object_in
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.chunking import Chunking
 from tidepool_ingest.staging.errors import BatchError
@@ -49,6 +50,8 @@ _NO_HOURS: Final = bytes(HOURS * 8)
 
 DAY: Final = 10
 """Characters of a moment that name its day: ``YYYY-MM-DD``."""
+
+_DAY: Final = itemgetter(slice(DAY))
 
 MOMENT: Final = 19
 """Characters of a moment: ``YYYY-MM-DDTHH:MM:SS``, in UTC. Moments are in order as their texts are."""
@@ -175,10 +178,9 @@ class TimedRecords(NamedTuple):
         return f"TimedRecords(records={len(self.lines)})"
 
     def row_moments(self) -> Iterator[str]:
-        """Yield for each row that Tidepool makes the moment of its record, in which part it goes."""
-        yield from self.moments
-        for index, embedded in self.embedded.items():
-            yield from repeat(self.moments[index], len(embedded))
+        """Return for each row that Tidepool makes the moment of its record, in which part it goes."""
+        inner = (repeat(self.moments[index], len(found)) for index, found in self.embedded.items())
+        return chain(self.moments, chain.from_iterable(inner))
 
     def linked_spans(self) -> Iterator[tuple[str, str]]:
         """Yield the first and the last moment of each record in which data of another moment are embedded."""
@@ -199,9 +201,13 @@ def timed_records(work: WorkArea, chunk: Chunk) -> TimedRecords:
     embedded = {}
     if not chunk.plain:
         for index in (index for index, kind in enumerate(kinds) if kind in EMBEDDING_TYPES):
-            datum: Mapping[str, Any] = loads(lines[index])
+            datum = object_in(lines[index])
+            if datum is None:
+                raise ValueError("an accepted record is no object")
             embedded[index] = tuple(moment_of(datum[name]["time"]) for name in embedded_data(datum))
-    return TimedRecords(lines, kinds, times, [moment_of(time) for time in times], embedded)
+    # As moment_of has it, which would cost a call for each record.
+    moments = [time[:MOMENT] if time[-1] == "Z" else moment_of(time) for time in times]
+    return TimedRecords(lines, kinds, times, moments, embedded)
 
 
 def moment_of(time: str) -> str:
@@ -254,7 +260,7 @@ def find_splits(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> SplitPla
     for chunk in chunks:
         found = timed_records(work, chunk)
         content.update(b"\n".join((*found.lines, b"")))
-        days.update([moment[:DAY] for moment in found.row_moments()])
+        days.update(map(_DAY, found.row_moments()))
         links += (link for link in found.linked_spans() if link[0][:DAY] != link[1][:DAY])
         spans.append((min(found.moments), max(found.moments)))
     full = {day for day, number in days.items() if number > limit}

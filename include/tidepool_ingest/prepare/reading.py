@@ -113,7 +113,8 @@ class RecordReader:
 
     def _accepts(self, line: bytes) -> Candidate | None:
         text = self._uncounted.apply(line)
-        ((datum, problems),) = validate_lines([text])
-        if problems or datum is None or self._checker.check_record(datum, ()).rejected:
+        (validated,) = validate_lines([text])
+        datum = None if validated.problems else validated.datum
+        if datum is None or self._checker.check_record(datum, ()).rejected:
             return None
         return Candidate(text, content_digest(text, datum))

@@ -10,6 +10,7 @@ from tidepool_ingest.model import (
     EMBEDDING_TYPES,
     MG_PER_DL_UNITS,
     MMOL_PER_L_UNITS,
+    Outline,
     Problem,
     deduplicator_named,
     glucose_reading,
@@ -106,46 +107,48 @@ class RecordChecker:
             device_id=manifest.device_id,
         )
 
-    def needing_check(self, data: Sequence[Mapping[str, Any] | None]) -> list[int]:
+    def needing_check(self, records: Sequence[Outline | None]) -> list[int]:
         """Return the indexes of the records that need checking; there is nothing to say about the others.
 
         The others are of the usual device and in its units, their time ends with ``Z`` and goes with their
         ``deviceTime``, they have no ``id``, and their type embeds no other datum.
 
-        :param data: accepted records, decoded; ``None`` where there is none, which needs checking too.
+        :param records: accepted records in outline; ``None`` where there is none, which needs checking too.
         """
         device, units = self._usual_device, self._usual_units
         unusual = [
             index
-            for index, datum in enumerate(data)
-            if datum is None
-            or datum.get("deviceId") != device
-            or datum.get("units") not in units
-            or datum["time"][-1] != "Z"
-            or "id" in datum
-            or datum["type"] in EMBEDDING_TYPES
+            for index, record in enumerate(records)
+            if record is None
+            or record.deviceId != device
+            or record.units not in units
+            or record.time[-1] != "Z"
+            or record.id is not None
+            or record.type in EMBEDDING_TYPES
         ]
-        unclear = self._hours_to_check(data)
+        unclear = self._hours_to_check(records)
         if unclear:
             unusual += (
-                index for index, datum in enumerate(data) if datum is not None and _hours_of(datum) in unclear
+                index
+                for index, record in enumerate(records)
+                if record is not None and record.deviceTime is not None and _hours_of(record) in unclear
             )
         return sorted({*unusual})
 
-    def _hours_to_check(self, data: Sequence[Mapping[str, Any] | None]) -> set[_Hours]:
+    def _hours_to_check(self, records: Sequence[Outline | None]) -> set[_Hours]:
         """Return the hours in which a deviceTime may not go with a time; most have been seen before."""
         if self._outcomes[DEVICE_TIME_DIFFERS] == "ignore":
             return set()
         hours: set[_Hours] = {  # as _hours_of has it, which would cost a call for each record
             (
                 local[:_HOUR],
-                datum["time"][:_HOUR],
-                datum.get("timezoneOffset"),
-                datum.get("conversionOffset"),
-                datum.get("clockDriftOffset"),
+                record.time[:_HOUR],
+                record.timezoneOffset,
+                record.conversionOffset,
+                record.clockDriftOffset,
             )
-            for datum in data
-            if datum is not None and (local := datum.get("deviceTime")) is not None
+            for record in records
+            if record is not None and (local := record.deviceTime) is not None
         }
         hours -= self._right_hours
         right = set(filter(_always_go_together, hours))
@@ -195,12 +198,9 @@ class RecordChecker:
             self._usual_device, self._usual_units = device_id, (None,)  # a pump may have no readings at all
 
 
-def _hours_of(datum: Mapping[str, Any]) -> _Hours | None:
-    local = datum.get("deviceTime")
-    if local is None:
-        return None
-    offsets = (datum.get(name) for name in ("timezoneOffset", "conversionOffset", "clockDriftOffset"))
-    return (local[:_HOUR], datum["time"][:_HOUR], *offsets)
+def _hours_of(record: Outline) -> _Hours:
+    offsets = (record.timezoneOffset, record.conversionOffset, record.clockDriftOffset)
+    return ((record.deviceTime or "")[:_HOUR], record.time[:_HOUR], *offsets)
 
 
 def _always_go_together(hours: _Hours) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from tidepool_ingest.formats import converters_of
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block
 from tidepool_ingest.guards.glucose import GlucoseGuard
-from tidepool_ingest.model import Problem, type_of
+from tidepool_ingest.model import Problem, readings_of, type_of
 from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.chunking import Chunking
@@ -24,6 +25,9 @@ from tidepool_ingest.staged_batch import StagedBatch, named
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.quarantine import Place, QuarantineWriter
 from tidepool_ingest.staging.work_area import AcceptedWriter, PreparedBatch, SourceRange, WorkArea
+
+_TIME: Final = attrgetter("time")
+_TYPE: Final = attrgetter("type")
 
 
 def write_batch(
@@ -159,9 +163,9 @@ class RecordWriter:
             for record in found:
                 if record.accepted:
                     _count(self._warnings, record.datum, (Problem(warning, ""),))
-        lines, data = found.to_upload()
-        self._days.see(data)
-        self.guard.see(data)
+        lines, records = found.to_upload()
+        self._days.add(map(_TIME, records), map(_TYPE, records))
+        self.guard.add(readings_of(records))
         is_plain = not any(record.embedded or record.has_own_id for record in exceptions)
         self.chunking.add(lines, plain=is_plain)
 

@@ -203,7 +203,7 @@ class FeedClassifier:
                 if index in exceptions or warned:
                     exceptions[index] = before._replace(line=record.line, warnings=warned)
         self._classified += len(lines)
-        return JudgedBlock(sent, found.data, exceptions)
+        return JudgedBlock(sent, found.records, found.data, exceptions)
 
     def _index_origins(self) -> None:
         """Index the origins of all records, classified as they will be in the second pass."""
