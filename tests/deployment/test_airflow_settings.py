@@ -82,11 +82,14 @@ def test_executor_and_account_manager_can_be_loaded(compose: Compose) -> None:
         assert hasattr(import_module(module), name)
 
 
-def test_workers_health_is_asked_of_airflows_celery_application(compose: Compose) -> None:
-    test = compose.services["airflow-worker"]["healthcheck"]["test"][1]
-    found = re.search(r"--app (\S+)\.app ", test)
-    assert found is not None
-    assert import_module(found[1]).app.control.inspect is not None
+def test_workers_health_is_asked_through_the_queue_that_its_tasks_come_by(compose: Compose) -> None:
+    worker = compose.services["airflow-worker"]
+    assignment, program, *_ = filled(worker["healthcheck"]["test"][1]).split()
+    assert program == "celery"
+    variable, _, value = assignment.partition("=")
+    assert variable == "CELERY_BROKER_URL"
+    assert value.strip('"').removeprefix("$") in dict(environment(worker))
+    assert value.strip('"') == "$AIRFLOW__CELERY__BROKER_URL"
 
 
 def test_databases_have_installed_drivers(compose: Compose) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -41,7 +42,7 @@ def test_runs_all_of_airflow_with_its_stores(compose: Compose) -> None:
     assert set(compose.services) == {
         "postgres", "redis", "airflow-init", "airflow-apiserver", "airflow-scheduler",
         "airflow-dag-processor", "airflow-triggerer", "airflow-worker", "simulator", "sample",
-        "store", "store-sample",
+        "store", "store-sample", "log-cleanup",
     }  # fmt: skip
     commands = {name: service.get("command") for name, service in airflow(compose).items()}
     del commands["airflow-init"]
@@ -109,6 +110,85 @@ def test_what_runs_long_is_watched_limited_and_reaped(compose: Compose) -> None:
     for name, service in running(compose).items():
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name
         assert service["restart"] == "unless-stopped", name
+
+
+def test_a_slow_machine_has_time_to_start(compose: Compose) -> None:
+    for name, service in running(compose).items():
+        health = service["healthcheck"]
+        assert health["start_period"] == "10m", f"{name} is given up before a slow machine has started it"
+        assert health["start_interval"] in ("2s", "5s"), f"{name} is known to be healthy long after it is"
+
+
+def test_no_health_check_starts_an_airflow(compose: Compose) -> None:
+    """That takes seconds of a processor, each time, and times out where the machine is busy."""
+    for name, service in running(compose).items():
+        asked = " ".join(service["healthcheck"]["test"])
+        assert not re.search(r"\bairflow (?!-)|--app airflow|import airflow", asked), name
+
+
+@pytest.mark.parametrize(
+    ("service", "field"), [("airflow-dag-processor", "dag_processor"), ("airflow-triggerer", "triggerer")]
+)
+@pytest.mark.parametrize("status", ["healthy", "unhealthy", None])
+def test_health_of_those_without_a_server_is_read_from_the_api_servers_answer(
+    compose: Compose, service: str, field: str, status: str | None
+) -> None:
+    from airflow.api_fastapi.core_api.datamodels.monitor import HealthInfoResponse
+
+    healthy = {"status": "healthy"}
+    beats = {name: f"latest_{name}_heartbeat" for name in ("scheduler", "triggerer", "dag_processor")}
+    answer = {"metadatabase": healthy} | {name: healthy | {beat: "now"} for name, beat in beats.items()}
+    answer[field] = {"status": status, beats[field]: None}
+    given = HealthInfoResponse.model_validate(answer).model_dump_json()
+    ask, _, judge = compose.services[service]["healthcheck"]["test"][1].partition(" | ")
+
+    judged = subprocess.run(["sh", "-c", judge], input=given, text=True, check=False)
+
+    assert ask.endswith("http://airflow-apiserver:8080/api/v2/monitor/health")
+    assert (judged.returncode == 0) == (status == "healthy")
+
+
+def test_limits_are_met_by_two_processors(compose: Compose) -> None:
+    """An engine refuses to start a container that may use more processors than there are."""
+    for name, service in compose.services.items():
+        assert float(filled(service["deploy"]["resources"]["limits"]["cpus"])) <= 2, name
+
+
+def test_limits_of_what_runs_uploads_are_settings(compose: Compose) -> None:
+    serving = {
+        name
+        for name, service in running(compose).items()
+        if not service.get("profiles") and name != "log-cleanup"
+    }
+    assert len(serving) == 7
+    for name in serving:
+        limits = compose.services[name]["deploy"]["resources"]["limits"]
+        own = name.removeprefix("airflow-").replace("-", "_").upper()
+        assert limits["cpus"].startswith(f"${{{own}_CPUS:-")
+        assert limits["memory"].startswith(f"${{{own}_MEMORY:-")
+
+
+def test_one_service_builds_the_image_that_the_others_use(compose: Compose) -> None:
+    """Each one that builds makes an image of its own, of which all but one lose the tag."""
+    builders = [name for name, service in compose.services.items() if "build" in service]
+    assert builders == ["airflow-init"]
+    image = compose.services["airflow-init"]["image"]
+    assert "profiles" not in compose.services["airflow-init"]
+    users = {name: service for name, service in compose.services.items() if service["image"] == image}
+    assert len(users) > 6
+    for name, service in users.items():
+        assert service["pull_policy"] == "never", f"{name} looks for the image in a registry"
+
+
+def test_whatever_ends_is_awaited_by_another(compose: Compose) -> None:
+    """Else ``up --wait`` takes its end for a failure, and ends with 1."""
+    awaited = {
+        other
+        for service in compose.services.values()
+        for other, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+    assert awaited == ONE_SHOT
 
 
 def test_everything_is_limited_and_has_an_init(compose: Compose) -> None:

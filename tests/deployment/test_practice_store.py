@@ -52,7 +52,8 @@ def test_profile_has_the_simulator_and_what_it_waits_for(compose: Compose) -> No
     assert {"simulator", "store", "store-sample", "airflow-worker"} <= with_it
     assert "sample" not in with_it
     for name in with_it:
-        assert compose.services[name].get("depends_on", {}).keys() <= with_it, name
+        needed = compose.services[name].get("depends_on", {})
+        assert {other for other, how in needed.items() if how.get("required", True)} <= with_it, name
 
 
 def test_manuals_connection_leads_to_the_store_and_its_bucket(
