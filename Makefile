@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 # Airflow is imported by many processes: where nothing is kept of it compiled, each takes seconds longer to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo up test browser test-all check requirements requirements-check bench bench-fleet faults helm-test release clean
+.PHONY: help demo up test browser test-all check requirements requirements-check bench bench-fleet faults compose-test helm-test release clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 20
@@ -66,6 +66,9 @@ bench: $(READY)  ## measure validation, preparation, their memory, and parallel 
 BATCHES ?= 2000
 bench-fleet: $(READY)  ## measure BATCHES=2000 small batches in a running Airflow, in packs and one per task
 	@$(BIN)/python -m bench.fleet --batches $(BATCHES)
+
+compose-test: $(READY)  ## run docker-compose.yml in a container engine, disturb it, restore it; takes half an hour
+	@$(BIN)/python -m dev.compose_test
 
 HELM ?= helm
 CHART ?=

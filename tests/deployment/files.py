@@ -12,14 +12,6 @@ import yaml
 
 from tests import PROJECT
 
-
-def shell_block(manual: str, start: str) -> str:
-    """Return the manual's one shell block that holds the given text."""
-    blocks = [block for block in re.findall(r"```sh\n(.*?)```", manual, flags=re.DOTALL) if start in block]
-    assert len(blocks) == 1
-    return str(blocks[0])
-
-
 PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?==(?P<version>[^\s;]+)", re.MULTILINE)
 
 

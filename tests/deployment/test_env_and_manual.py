@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import stat
@@ -11,19 +12,20 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from dev.compose_test.stack import block_of_manual
 
 from tests import PROJECT
-from tests.deployment.files import Compose, filled, settings, shell_block
+from tests.deployment.files import Compose, filled, settings
 
 
 @pytest.fixture
-def made(tmp_path: Path, manual: str) -> Path:
+def made(tmp_path: Path) -> Path:
     """A folder in which the manual's commands have made both env files."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     shutil.copy(PROJECT / ".env.example", tmp_path)
-    practice = shell_block(manual, "mkdir -p .local").partition("alias ")[0]
-    script = f"set -e\n{shell_block(manual, 'fresh_env()')}\n{practice}"
+    practice = block_of_manual("mkdir -p .local").partition("alias ")[0]
+    script = f"set -e\n{block_of_manual('fresh_env()')}\n{practice}"
     subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True)
     return tmp_path
 
@@ -73,6 +75,20 @@ def shared_secrets(made: Path, compose: Compose) -> set[str]:
         settings((made / name).read_text(), commented=False) for name in (".env", ".local/practice.env")
     )
     return {name for name in compose.required if real[name] == practice[name]}
+
+
+@pytest.mark.parametrize("start", ["pg_dumpall", "exec -T postgres pg_dump --"])
+def test_backups_can_be_read_by_their_owner_only(tmp_path: Path, start: str) -> None:
+    """They hold user ids, and secrets that are no better than the key that encrypts them."""
+    script = block_of_manual(start).partition("git pull")[0]
+    home = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    asked = f'umask 022; docker() {{ echo "$@"; }}; {script}'
+
+    subprocess.run(["sh", "-ec", asked], env=home, check=True)
+
+    (backup,) = tmp_path.glob("*.sql")
+    assert "pg_dump" in backup.read_text()
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
 
 
 def test_practice_speaks_to_the_simulator_and_nothing_else(made: Path, compose: Compose) -> None:

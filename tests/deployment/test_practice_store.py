@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dev.compose_test.stack import block_of_manual
 
 from tests import PROJECT
-from tests.deployment.files import Compose, settings, shell_block
+from tests.deployment.files import Compose, settings
 from tests.servers import s3_server
 from tidepool_ingest.cli import main
 from tidepool_simulator.sample import SAMPLE_USERS
@@ -22,9 +23,9 @@ ADDRESS = "http://store:5000"
 
 
 @pytest.fixture
-def written(manual: str) -> dict[str, str]:
+def written() -> dict[str, str]:
     """What the manual adds to the settings of the practice."""
-    return settings(shell_block(manual, "--profile practice-s3"), commented=False)
+    return settings(block_of_manual("--profile practice-s3"), commented=False)
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""``make compose-test``: the compose file's stack in a container engine, run as an operator would."""
