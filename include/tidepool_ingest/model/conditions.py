@@ -7,9 +7,9 @@ Each condition says whether a value is valid (``check``), and whether it may mis
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from msgspec import Struct
 from typing_extensions import override
 
 from tidepool_ingest.model.fields import Range, Values
@@ -30,8 +30,7 @@ class Opinion(NamedTuple):
 FINE = Opinion()
 
 
-@dataclass(frozen=True, eq=False)
-class Condition:
+class Condition(Struct, frozen=True, eq=False):
     """Base of the conditions. Each is equal to itself only: ``typing`` merges marks that are equal.
 
     :param field: Tidepool name of the other field, the sibling.
@@ -53,8 +52,7 @@ class Condition:
         return False
 
 
-@dataclass(frozen=True, eq=False)
-class When(Condition):
+class When(Condition, frozen=True, eq=False):
     """The field belongs to certain values of a sibling and may not be there otherwise.
 
     :param among: the values it belongs to; empty: any.
@@ -79,8 +77,7 @@ class When(Condition):
         return Opinion(EXISTS if value is not None else None, goes_on=self.checked_anyway)
 
 
-@dataclass(frozen=True, eq=False)
-class ByCase(Condition):
+class ByCase(Condition, frozen=True, eq=False):
     """The field is required for some values of a sibling, forbidden for others, and unchecked for the rest.
 
     :param required: values for which it must be there.
@@ -103,8 +100,7 @@ class ByCase(Condition):
         return Opinion(EXISTS if value is not None and case in self.forbidden else None, goes_on=False)
 
 
-@dataclass(frozen=True, eq=False)
-class NotWith(Condition):
+class NotWith(Condition, frozen=True, eq=False):
     """The field may not be there together with a sibling, and is not checked then."""
 
     @override
@@ -114,8 +110,7 @@ class NotWith(Condition):
         return FINE
 
 
-@dataclass(frozen=True, eq=False)
-class RequiredAt(Condition):
+class RequiredAt(Condition, frozen=True, eq=False):
     """The field must be there when a sibling has a certain value, its smallest.
 
     :param number: the value.
@@ -133,8 +128,7 @@ class RequiredAt(Condition):
         return Opinion(NOT_EXISTS) if value is None and values.get(self.field) == self.number else FINE
 
 
-@dataclass(frozen=True, eq=False)
-class After(Condition):
+class After(Condition, frozen=True, eq=False):
     """The time may not be before a sibling's, where that is there."""
 
     @override
@@ -145,8 +139,7 @@ class After(Condition):
         return Opinion(NOT_AFTER)
 
 
-@dataclass(frozen=True, eq=False)
-class From(Condition):
+class From(Condition, frozen=True, eq=False):
     """The smallest value allowed is a sibling's, where that keeps the same limits.
 
     :param minimum: the smallest value of both.
@@ -166,8 +159,7 @@ class From(Condition):
         return FINE if low <= value <= self.maximum else Opinion(OUT_OF_RANGE)
 
 
-@dataclass(frozen=True, eq=False)
-class UpTo(Condition):
+class UpTo(Condition, frozen=True, eq=False):
     """The largest value allowed is a sibling's, where that keeps the same limits.
 
     :param minimum: the smallest value of both.
@@ -187,8 +179,7 @@ class UpTo(Condition):
         return FINE if self.minimum <= value <= high else Opinion(OUT_OF_RANGE)
 
 
-@dataclass(frozen=True, eq=False)
-class ByUnits(Condition):
+class ByUnits(Condition, frozen=True, eq=False):
     """The range depends on the units in a sibling field; in other units there is none.
 
     :param ranges: smallest and largest value by units.

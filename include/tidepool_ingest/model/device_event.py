@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal, TypeAlias
 
 from annotated_types import Ge, Interval
-from pydantic import Field
 
 from tidepool_ingest.model.base import WEEK_MS, Datum, Name, TimezoneName
 from tidepool_ingest.model.conditions import ByUnits, From, NotWith, When
@@ -136,7 +135,7 @@ class ClockChange(Record):
     """The older way to report how a clock was changed."""
 
     agent: Method
-    from_: LocalTimeText = Field(alias="from")
+    from_: LocalTimeText
     to: LocalTimeText
 
 
@@ -152,7 +151,7 @@ class TimeChange(DeviceEvent):
     """The device's clock was changed: ``to``, or the older ``change``."""
 
     sub_type: Literal["timeChange"]
-    from_: ClockReading | None = Field(default=None, alias="from")
+    from_: ClockReading | None = None
     method: Method | None = None
     to: ClockReading | None = None
     change: Annotated[ClockChange | None, NotWith("from"), NotWith("method"), NotWith("to")] = None

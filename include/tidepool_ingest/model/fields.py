@@ -1,20 +1,18 @@
 """The words in which the models state the Platform's rules.
 
-A model is a pydantic class whose annotations are its specification: ``annotated_types`` for plain limits, and
-the markers below, and :mod:`tidepool_ingest.model.conditions`, for what those cannot say. Nothing here
-judges; :mod:`tidepool_ingest.model.specification` reads the annotations, and everything else works from what
-it finds.
+A model is a class whose annotations are its specification: ``annotated_types`` for plain limits, and the
+markers below, and :mod:`tidepool_ingest.model.conditions`, for what those cannot say. Nothing here judges;
+:mod:`tidepool_ingest.model.specification` reads the annotations, and all else works from what it finds.
 """
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, TypeAlias
 
 from annotated_types import Len
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
+from msgspec import Struct
 
 from tidepool_ingest.model.gotime import (
     SURE_INSTANT,
@@ -37,21 +35,12 @@ FREE_OBJECTS_MAX: Final = 100
 """Free objects in a list, such as annotations (P: metadata/metadata.go)."""
 
 
-class Record(BaseModel):
-    """Base of all models: fields have Python names, their aliases are Tidepool's.
+class Record(ABC):  # noqa: B024 - there is none of it, and mypy takes no plain class for hashable
+    """Base of all models: fields have Python names, in Tidepool's they are in camel case.
 
-    Unknown fields are ignored, as the Platform does. ``model_validate`` knows no more than types and plain
-    limits; the whole verdict is :func:`tidepool_ingest.model.validate_datum`.
+    Models have no instances. They are read once their types of data are met, which is why they are plain
+    classes: pydantic would make something of each when it is defined.
     """
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        populate_by_name=True,
-        extra="ignore",
-        frozen=True,
-        protected_namespaces=(),
-        defer_build=True,  # few are ever asked to validate, and making their validators takes a while
-    )
 
     kind_field: ClassVar[str | None] = None
     """The field that distinguishes kinds of one type, if there are several: ``deliveryType``, ``subType``."""
@@ -63,8 +52,7 @@ class Record(BaseModel):
     """Rules about several fields together."""
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """A rule about several fields of one object.
 
     :param check: gets the parsed fields, the glucose units in force (``None``: unknown), and the report. Of a
@@ -92,8 +80,7 @@ def any_of(*names: str, at: str = "", code: str = NONE_OF_ANY) -> Rule:
 # --- Kinds of values that JSON has no type for ---
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """A text that is a time.
 
     :param parse: how Go would read it.
@@ -125,8 +112,7 @@ LocalTimeText = Annotated[str, Moment(parse_local_time, SURE_LOCAL_TIME, in_pars
 """A time without zone, ``YYYY-MM-DDTHH:MM:SS``, that is kept as text."""
 
 
-@dataclass(frozen=True)
-class Free:
+class Free(Struct, frozen=True):
     """An object of any content up to ``JSON_SIZE_MAX`` that is not empty.
 
     :param drops_null: whether fields that are ``null`` are dropped before anything is checked.
@@ -142,22 +128,19 @@ FreeObjects = Annotated[list[FreeObject], Len(1, FREE_OBJECTS_MAX)]
 # --- Limits of one value ---
 
 
-@dataclass(frozen=True)
-class Equals:
+class Equals(Struct, frozen=True):
     """The only text allowed. Another one is "out of range" for the Platform, not "not allowed"."""
 
     text: str
 
 
-@dataclass(frozen=True)
-class Pattern:
+class Pattern(Struct, frozen=True):
     """A regular expression that the whole text must match; ASCII only: Go's and Python's classes differ."""
 
     expression: str
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(Struct, frozen=True):
     """A text that must be in a list too long for ``Literal``.
 
     :param names: gives the list.
@@ -166,8 +149,7 @@ class Known:
     names: Callable[[], Collection[str]]
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(Struct, frozen=True):
     """A text with a grammar of its own.
 
     :param is_valid: returns whether it keeps it.
@@ -176,30 +158,25 @@ class Text:
     is_valid: Callable[[str], bool]
 
 
-@dataclass(frozen=True)
-class BytesMax:
+class BytesMax(Struct, frozen=True):
     """The most UTF-8 bytes of a text."""
 
     bytes: int
 
 
-@dataclass(frozen=True)
-class Unique:
+class Unique(Struct, frozen=True):
     """No text may be in the list twice."""
 
 
-@dataclass(frozen=True)
-class Sorted:
+class Sorted(Struct, frozen=True):
     """The Platform stores the list sorted."""
 
 
-@dataclass(frozen=True)
-class EmptyIsMissing:
+class EmptyIsMissing(Struct, frozen=True):
     """The Platform treats an empty list as a missing one."""
 
 
-@dataclass(frozen=True)
-class StoredAs:
+class StoredAs(Struct, frozen=True):
     """The Platform stores one spelling instead of any other.
 
     :param text: that spelling.
@@ -208,8 +185,7 @@ class StoredAs:
     text: str
 
 
-@dataclass(frozen=True)
-class StoredUnder:
+class StoredUnder(Struct, frozen=True):
     """The Platform stores the field under another name.
 
     :param name: that name.
@@ -218,8 +194,7 @@ class StoredUnder:
     name: str
 
 
-@dataclass(frozen=True)
-class SplitOff:
+class SplitOff(Struct, frozen=True):
     """The Platform stores the embedded datum as a record of its own, and its id in its place.
 
     :param without_link: models of which it does not keep the id.
@@ -228,8 +203,7 @@ class SplitOff:
     without_link: tuple[type[Record], ...] = ()
 
 
-@dataclass(frozen=True)
-class ConvertedBy:
+class ConvertedBy(Struct, frozen=True):
     """The Platform stores the number in mmol/L when a sibling field says that it is in mg/dL.
 
     :param field: the sibling's Tidepool name.
@@ -238,8 +212,7 @@ class ConvertedBy:
     field: str
 
 
-@dataclass(frozen=True)
-class Rising:
+class Rising(Struct, frozen=True):
     """The items' values of this field begin at 0 and rise, up to a maximum.
 
     :param field: Tidepool name of the field in each item.
@@ -250,8 +223,7 @@ class Rising:
     maximum: int
 
 
-@dataclass(frozen=True, eq=False)
-class InGlucoseUnits:
+class InGlucoseUnits(Struct, frozen=True, eq=False):
     """The limits depend on the glucose units in force; the Platform stores the value in mmol/L.
 
     :param ranges: smallest and largest value by units; ``None``: any value.

@@ -49,9 +49,6 @@ class Formulation(Record):
     rules = (any_of("compounds", "name", "simple", at="simple", code=NOT_EXISTS),)
 
 
-Compound.model_rebuild()
-
-
 class Dose(Record):
     """How much insulin, and what for."""
 

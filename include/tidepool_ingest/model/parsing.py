@@ -164,7 +164,7 @@ def object_parser(model: type[Record]) -> Parser:
     """
     literals = literal_fields(model)
     parsers: tuple[tuple[str, str, Parser], ...] = ()
-    is_endless = contains_itself(model)
+    is_endless: bool | None = None
 
     def parse_fields(raw: dict[str, Any], values: dict[str, Any], pointer: str, problems: Problems) -> None:
         nonlocal parsers
@@ -183,6 +183,10 @@ def object_parser(model: type[Record]) -> Parser:
         if type(raw) is not dict:
             problems.append(Problem(TYPE_NOT_OBJECT, pointer))
             return None
+        nonlocal is_endless
+        if is_endless is None:
+            # At the first call, too: of most models no object is ever met.
+            is_endless = contains_itself(model)
         values: dict[str, Any] = dict(literals)
         if is_endless:
             problems.put_off(partial(parse_fields, raw, values), pointer)

@@ -6,15 +6,16 @@ pointers are made from what it finds, so that none of them can have a rule of it
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from inspect import get_annotations
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from annotated_types import GroupedMetadata
-from pydantic.fields import FieldInfo
 
 from tidepool_ingest.model.conditions import Condition
 from tidepool_ingest.model.fields import Free, Moment, Record
@@ -81,9 +82,9 @@ def fields_of(model: type[Record]) -> tuple[FieldSpec, ...]:
     """
     skipped = tuple(literal_fields(model))
     return tuple(
-        _field(field.alias or name, field)
-        for name, field in model.model_fields.items()
-        if (field.alias or name) not in skipped
+        _field(tidepool_name(name), annotation, is_required=not hasattr(model, name))
+        for name, annotation in _annotations(model).items()
+        if tidepool_name(name) not in skipped
     )
 
 
@@ -96,15 +97,12 @@ def literal_fields(model: type[Record]) -> dict[str, str]:
     :param model: the model.
     :return: the texts by Tidepool name, ``type`` first.
     """
-    names = [name for name in ("type", model.kind_field) if name]
-    annotations = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-    return {
-        name: get_args(annotations[name])[0]
-        for name in names
-        if name in annotations
-        and get_origin(annotations[name]) is Literal
-        and len(get_args(annotations[name])) == 1
-    }
+    found = {}
+    for name in filter(None, ("type", model.kind_field)):
+        annotation = _annotation(model, name)
+        if get_origin(annotation) is Literal and len(get_args(annotation)) == 1:
+            (found[name],) = get_args(annotation)
+    return found
 
 
 @cache
@@ -122,15 +120,56 @@ def contains_itself(model: type[Record]) -> bool:
     return model in found
 
 
-def _field(name: str, field: FieldInfo) -> FieldSpec:
-    base, marks = _unwrap(field.annotation)
-    marks = (*marks, *_flat(field.metadata))
+def tidepool_name(name: str) -> str:
+    """Return how Tidepool spells the name of a field.
+
+    :param name: in Python; one that is a keyword there has an underscore at its end.
+    """
+    first, *others = name.removesuffix("_").split("_")
+    return "".join((first, *map(str.capitalize, others)))
+
+
+@cache
+def _annotations(model: type[Record]) -> dict[str, Any]:
+    """Return the annotations of a model's fields by their Python names, inherited ones first."""
+    found: dict[str, Any] = {}
+    for base in reversed(model.__mro__):
+        if issubclass(base, Record):
+            found |= _own_annotations(base)
+    return found
+
+
+@cache
+def _own_annotations(model: type[Record]) -> dict[str, Any]:
+    own = {name: _evaluated(model, text) for name, text in get_annotations(model).items()}
+    return {name: annotation for name, annotation in own.items() if get_origin(annotation) is not ClassVar}
+
+
+def _annotation(model: type[Record], name: str) -> Any:
+    """Return the annotation of one field by its Tidepool name, ``None`` if there is no such field.
+
+    The others are left alone: of most types of data, no record is ever met.
+    """
+    for base in model.__mro__:
+        for own, text in get_annotations(base).items():
+            if tidepool_name(own) == name:
+                return _evaluated(base, text)
+    return None
+
+
+def _evaluated(model: type, text: str) -> Any:
+    """Return what an annotation stands for, as :func:`typing.get_type_hints` does for all of a class."""
+    return eval(text, vars(sys.modules[model.__module__]))
+
+
+def _field(name: str, annotation: Any, *, is_required: bool) -> FieldSpec:
+    base, marks = _unwrap(annotation)
     kind, models, item = _kind(base, marks)
     item_base, item_marks = _unwrap(item)
     return FieldSpec(
         name=name,
         kind=kind,
-        required=field.is_required(),
+        required=is_required,
         limits=tuple(mark for mark in marks if not isinstance(mark, Condition)),
         conditions=tuple(mark for mark in marks if isinstance(mark, Condition)),
         item_limits=item_marks,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from tidepool_ingest.deep_json import dumps, mapped
@@ -63,13 +64,22 @@ def stored_form(datum: Mapping[str, Any], new_id: NewId | None = None) -> list[d
     return _Storing(new_id).records(parsed)
 
 
-_SPLIT_OFF: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
-    tuple(literal_fields(model).values()): names
-    for model in DATUM_MODELS
-    if (names := tuple(spec.name for spec in fields_of(model) if spec.limit(fields.SplitOff)))
-}
-EMBEDDING_TYPES: Final = frozenset(kinds[0] for kinds in _SPLIT_OFF)
-"""Types of which some can hold another datum."""
+EMBEDDING_TYPES: Final = frozenset({"deviceEvent", "wizard"})
+"""Types of which some can hold another datum. A test compares them with the models, all of which it would
+take to find them."""
+
+
+@cache
+def _split_off() -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return which fields hold another datum, by the texts that tell types, and kinds of types, apart."""
+    return {
+        tuple(literal_fields(model).values()): names
+        for model in DATUM_MODELS
+        if literal_fields(model)["type"] in EMBEDDING_TYPES
+        and (names := tuple(spec.name for spec in fields_of(model) if spec.limit(fields.SplitOff)))
+    }
+
+
 _KIND_FIELDS: Final = {literal_fields(model)["type"]: model.kind_field for model in DATUM_MODELS}
 
 
@@ -89,7 +99,7 @@ def _embedding_fields(datum: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     kind_field = _KIND_FIELDS[type_name]
     kinds = [type_name, datum.get(kind_field)] if kind_field else [type_name]
-    return _SPLIT_OFF.get(tuple(kind for kind in kinds if isinstance(kind, str)), ())
+    return _split_off().get(tuple(kind for kind in kinds if isinstance(kind, str)), ())
 
 
 class _Storing:
@@ -204,7 +214,7 @@ def content_of(row: Mapping[str, Any]) -> int:
     links = _embedding_fields(row)
     kept = {
         name: mapped(row[name], _plain)
-        for name in _CONTENT_FIELDS.get(str(row.get("type")), frozenset())
+        for name in _content_fields().get(str(row.get("type")), frozenset())
         if row.get(name) is not None and not (name in links and isinstance(row[name], str))
     }
     return digest_of(dumps(kept, sort_keys=True))
@@ -223,6 +233,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
+@cache
 def _content_fields() -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for model in DATUM_MODELS:
@@ -235,6 +246,5 @@ def _content_fields() -> dict[str, frozenset[str]]:
     return {kind: frozenset(names - {"id"}) for kind, names in found.items()}
 
 
-_CONTENT_FIELDS: Final = _content_fields()
 _NANOSECONDS_A_MILLISECOND: Final = 1_000_000
 _LOOKS_LIKE_A_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")

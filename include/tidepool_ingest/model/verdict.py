@@ -36,6 +36,10 @@ from tidepool_ingest.model.specification import Kind, fields_of, literal_fields
 from tidepool_ingest.model.storage import may_hold_nul, never_shown, unstorable
 from tidepool_ingest.model.validation import validate
 
+FEW_LINES: Final = 200
+"""Lines, of all in a process, that are sooner validated exactly than the fast path is compiled."""
+_lines_seen = 0
+
 _NO_PROBLEMS: Final[tuple[Problem, ...]] = ()
 
 
@@ -174,14 +178,14 @@ def validate_block(lines: Sequence[bytes]) -> ValidatedBlock:
 
     :param lines: as for :func:`validate_lines`.
     """
+    global _lines_seen
+    _lines_seen += len(lines)
     problems: dict[int, tuple[Problem, ...]] = {}
     with collector_paused():
-        records = surely_valid(_short(lines), whole=True)
-        decoded = {index: _decoded(lines[index]) for index, record in enumerate(records) if record is None}
-        if decoded:
-            known = [b"" if datum is None else lines[index] for index, datum in decoded.items()]
-            for index, record in zip(decoded, surely_valid(known, whole=False), strict=True):
-                records[index] = record
+        if _lines_seen > FEW_LINES:
+            records, decoded = _surely_valid(lines)
+        else:
+            records, decoded = [None] * len(lines), dict.fromkeys(range(len(lines)))
         for index in decoded:
             if records[index] is not None:
                 continue
@@ -192,6 +196,19 @@ def validate_block(lines: Sequence[bytes]) -> ValidatedBlock:
             elif datum is not None:
                 records[index] = outline_of(datum)
     return ValidatedBlock(records, problems, decoded)
+
+
+def _surely_valid(
+    lines: Sequence[bytes],
+) -> tuple[list[Outline | None], dict[int, dict[str, Any] | None]]:
+    """Return ``records`` and ``decoded`` of a block, as far as the fast path goes."""
+    records = surely_valid(_short(lines), whole=True)
+    decoded = {index: _decoded(lines[index]) for index, record in enumerate(records) if record is None}
+    if decoded:
+        known = [b"" if datum is None else lines[index] for index, datum in decoded.items()]
+        for index, record in zip(decoded, surely_valid(known, whole=False), strict=True):
+            records[index] = record
+    return records, decoded
 
 
 def _short(lines: Sequence[bytes]) -> Sequence[bytes]:
