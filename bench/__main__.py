@@ -20,6 +20,8 @@ from bench.result import print_results, print_rows
 from bench.sending import HEADINGS, measure_read_back, measure_sending
 from bench.silence import HEADINGS as SILENCE_HEADINGS
 from bench.silence import measure_silence
+from bench.starting import HEADINGS as START_HEADINGS
+from bench.starting import measure_starts, measure_whole_validate
 from bench.uploads_page import HEADINGS as VISIT_HEADINGS
 from bench.uploads_page import measure_uploads_page
 from bench.validation import measure_validation
@@ -31,8 +33,8 @@ def main() -> None:
         prog="python -m bench",
         description="Measure validation, preparation and conversion beside json.loads (CPU time, best of "
         "several rounds), sending in parallel beside one after the other, sending and reading back, a giant "
-        "batch in parts, packs of small batches, finding inactive devices, the uploads page's queries, and "
-        "plans with a large ledger.",
+        "batch in parts, packs of small batches, finding inactive devices, the uploads page's queries, plans "
+        "with a large ledger, and the start of commands.",
     )
     parser.add_argument("file", nargs="?", type=Path, help="gzipped NDJSON of one device (default: made up)")
     parser.add_argument("--quick", action="store_true", help="leave out files of millions of records")
@@ -42,6 +44,12 @@ def main() -> None:
     for name, measure in _MEASURES.items():
         if options.only in (None, name):
             measure(lines, options.quick)
+
+
+def _start(lines: Callable[[], list[bytes]], _quick: bool) -> None:
+    print_rows(START_HEADINGS, measure_starts(lines()))
+    print()
+    print_results(list(measure_whole_validate(lines())))
 
 
 def _prepare(lines: Callable[[], list[bytes]], quick: bool) -> None:
@@ -54,6 +62,7 @@ _MEASURES: dict[str, Callable[[Callable[[], list[bytes]], bool], None]] = {
     "packs": lambda lines, quick: print_rows(PACK_HEADINGS, measure_packs()),
     "one-chunk": lambda lines, quick: print_rows(ONE_CHUNK_HEADINGS, measure_one_chunk()),
     "prepare": _prepare,
+    "start": _start,
     "convert": lambda lines, quick: print_results(list(measure_converting(memory=not quick))),
     "split": lambda lines, quick: print_results(list(measure_splitting(memory=not quick))),
     "send": lambda lines, quick: print_rows(HEADINGS, measure_sending(lines())),
