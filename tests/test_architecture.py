@@ -32,6 +32,7 @@ STOREYS = (
         "errors",
         "local_times",
         "privacy",
+        "rejection_limit",
         "texts",
     },
     {"model", "ledger", "client", "staging", "options", "window"},

@@ -38,10 +38,11 @@ from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
 from tidepool_ingest.ledger.database import LeaseHeldError, now_of
 from tidepool_ingest.ledger.schema import leases, rate_limits
-from tidepool_ingest.options import MAX_QUARANTINED_PERCENT, QUARANTINED_FROM, RejectionLimit, RunOptions
+from tidepool_ingest.options import RunOptions
 from tidepool_ingest.plan import Plan, plan_run
 from tidepool_ingest.prepare.step import prepare_batch, rebuild_work_area
 from tidepool_ingest.prepare.summary import PrepareSummary
+from tidepool_ingest.rejection_limit import MAX_QUARANTINED_PERCENT, QUARANTINED_FROM, RejectionLimit
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.upload import UploadContext, UploadOptions, UploadSummary, upload_batch, upload_to_feed

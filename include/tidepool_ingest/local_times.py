@@ -11,9 +11,11 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
-from importlib.resources import files
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 _PART: Final = "[A-Z][A-Za-z0-9_+-]*"
 _NAME: Final = re.compile(f"{_PART}(?:/{_PART})*")
@@ -37,13 +39,20 @@ HOURS_MAX: Final = 20_000
 
 
 @cache
+def _tzdata() -> Traversable:
+    from importlib.resources import files  # loaded only here: most records name no zone
+
+    return files("tzdata")
+
+
+@cache
 def timezone_names() -> frozenset[str]:
     """Return the names, from the pinned ``tzdata`` package rather than from this machine's zone files.
 
     The Platform takes every file below its ``zoneinfo`` folder whose path has capitalised parts (P:
     time/zone/zone.go); so ``EST``, ``Zulu`` and ``Etc/GMT+8`` are names, ``posixrules`` and ``PST`` are not.
     """
-    listed = (files("tzdata") / "zones").read_text(encoding="utf-8").split()
+    listed = (_tzdata() / "zones").read_text(encoding="utf-8").split()
     return frozenset(name for name in listed if _NAME.fullmatch(name))
 
 
@@ -56,7 +65,7 @@ def zone_named(name: str) -> ZoneInfo:
     """
     if name not in timezone_names():
         raise KeyError(name)
-    with files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+    with _tzdata().joinpath("zoneinfo", *name.split("/")).open("rb") as file:
         return ZoneInfo.from_file(file, key=name)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -21,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.privacy import is_user_id
+from tidepool_ingest.rejection_limit import MAX_QUARANTINED_PERCENT, QUARANTINED_FROM, RejectionLimit
 
 CHUNK_RECORDS = 1_000
 """Records per request. Source: Tidepool's documentation asks for chunks of 1,000."""
@@ -36,12 +36,6 @@ one answer of at most 16 MB."""
 
 LOOK_BACK_DAYS = 7
 """Day folders before a run's own that it also looks into, for data that arrived late."""
-
-MAX_QUARANTINED_PERCENT = 10.0
-"""Share of rejected records above which a batch is not uploaded until somebody has looked at it."""
-
-QUARANTINED_FROM = 10
-"""Rejected records from which their share counts: one bad reading of two must not keep the good one out."""
 
 OLDER_THAN_MINUTES = 60
 """How long a batch may show no progress before maintenance resumes it: longer than any upload pauses."""
@@ -69,28 +63,6 @@ BATCHES_A_PACK = 50
 
 CONFIRMING = ("force", "allow_doubling", "allow_truncate", "allow_older")
 """Parameters that confirm that repeating, doubling, deleting or an older value is intended."""
-
-
-@dataclass(frozen=True)
-class RejectionLimit:
-    """How many of a batch's records may be rejected before it is held: the one place that decides it.
-
-    :param percent: share of its records, 0 to 100.
-    :param counts_from: rejected records from which the share counts; with 0 or 1 it always does.
-    """
-
-    percent: float = MAX_QUARANTINED_PERCENT
-    counts_from: int = QUARANTINED_FROM
-
-    def is_exceeded(self, rejected: int, *, staged: int, accepted: int) -> bool:
-        """Return whether too many records are rejected.
-
-        :param rejected: records in quarantine, whoever rejected them.
-        :param staged: records of the batch, of all its parts.
-        :param accepted: what is left of them; a batch of which nothing is left has no small number to plead.
-        """
-        counts = rejected >= self.counts_from or not accepted
-        return counts and rejected * 100 > self.percent * staged
 
 
 class WhenRefused(StrEnum):

@@ -7,8 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-
-from upath import UPath
+from typing import TYPE_CHECKING
 
 from tidepool_ingest.formats import FORMATS, read_manifest
 from tidepool_ingest.ledger import FileDigests, check_found_texts
@@ -16,6 +15,9 @@ from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, StagedFile, content_key
 from tidepool_ingest.staging.storage import fingerprint, info_of, reading, sha256_of
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 ApiHostOf = Callable[[str | None], str]
 """Returns the API host of a connection that a manifest names, or of the run's own for ``None``.

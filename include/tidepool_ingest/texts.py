@@ -24,6 +24,22 @@ _PADDING: Final = f"{NUL} "
 Place = tuple[int | str, ...]
 """Keys and indexes that lead to a value."""
 
+MONTHS: Final = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+"""The names of the months."""
+
 
 def problem_of(text: str) -> str | None:
     """Return what a text holds that not every store can keep; ``None`` if nothing.

@@ -20,7 +20,9 @@ from tidepool_ingest.options import OptionsError, ReconcileOptions, RunOptions
 CPU_SECONDS = 0.3
 """What loading all DAG files may cost a process that parses such; measured: 0.11."""
 
-NEEDED_TO_LOAD = {f"tidepool_ingest.{name}" for name in ("errors", "options", "privacy", "texts")}
+NEEDED_TO_LOAD = {
+    f"tidepool_ingest.{name}" for name in ("errors", "options", "privacy", "rejection_limit", "texts")
+}
 """Modules of the library that a DAG file may load; all others wait until a task runs.
 
 What Airflow itself loads of this project before any DAG file, as the connection form, is not counted here:

@@ -22,7 +22,7 @@ from tidepool_ingest.formats.holds import CLOCK_FAULTS
 from tidepool_ingest.formats.reader import Reader
 from tidepool_ingest.model import validate_lines
 from tidepool_ingest.reports.help import remedy_of
-from tidepool_ingest.staging.manifest import MeantAs
+from tidepool_ingest.staging.manifest_terms import MeantAs
 
 PAGE = PROJECT / "docs" / "formats.md"
 TEXT = PAGE.read_text()

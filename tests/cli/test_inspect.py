@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests import PROJECT
@@ -160,7 +161,7 @@ def test_colours_change_no_word() -> None:
 @pytest.mark.parametrize("colours", [Colours.NONE, Colours.MANY])
 def test_what_the_encoding_lacks_is_spelt_in_what_it_has(encoding: str, colours: Colours) -> None:
     device = {"deviceId": "Größe 血糖 \udcff"}
-    named = inspection(devices=(inspection().devices[0].model_copy(update={"fields": device}),))
+    named = inspection(devices=(inspection().devices[0].but(fields=device),))
 
     text = shown(named, terminal=Terminal(colours=colours, encoding=encoding))
 
@@ -291,9 +292,9 @@ def test_wide_signs_take_two_columns() -> None:
 def test_nothing_from_a_file_moves_the_cursor() -> None:
     evil = "a\x1b]0;x\x07\x9b31m\u202eb\r"
     assert printable(evil) == r"a\x1b]0;x\x07\x9b31m\u202eb\r"
-    first = inspection().files[0].model_copy(update={"name": evil})
-    device = inspection().devices[0].model_copy(update={"serial": evil, "fields": {"deviceId": evil}})
-    zone = inspection().zone.model_copy(update={"stated": evil, "candidates": (evil,)})
+    first = inspection().files[0].but(name=evil)
+    device = inspection().devices[0].but(serial=evil, fields={"deviceId": evil})
+    zone = inspection().zone.but(stated=evil, candidates=(evil,))
     table = UnmappedTable(
         columns=(ColumnFound(name=evil, holds="text"),),
         rows=1,
@@ -354,34 +355,32 @@ def next_of(found: Inspection, **invocation: Any) -> str:
 
 
 def test_what_has_to_be_decided_comes_first() -> None:
-    zone = inspection().zone.model_copy(update={"stated": None, "verdict": "open"})
+    zone = inspection().zone.but(stated=None, verdict="open")
 
     several = inspection(zone=zone)
     assert next_of(several) == (
         "Choose the zone that the device's clock was set to, for example: "
         "tidepool-ingest inspect export.csv --timezone Europe/Berlin"
     )
-    one = inspection(zone=zone.model_copy(update={"candidates": ("Europe/London",)}))
+    one = inspection(zone=zone.but(candidates=("Europe/London",)))
     assert next_of(one, has_root=True) == (
         "If the device's clock was set to Europe/London: "
         "tidepool-ingest stage export.csv --timezone Europe/London --user USER_ID"
     )
-    none = inspection(zone=zone.model_copy(update={"candidates": ()}))
+    none = inspection(zone=zone.but(candidates=()))
     assert next_of(none).endswith("tidepool-ingest inspect export.csv --timezone Area/City")
-    contradicted = inspection(zone=inspection().zone.model_copy(update={"verdict": "contradicted"}))
+    contradicted = inspection(zone=inspection().zone.but(verdict="contradicted"))
     assert next_of(contradicted, timezone=("--timezone", "Asia/Tokyo")) == (
         "Look at it in a zone that fits: tidepool-ingest inspect export.csv --timezone Europe/Berlin"
     )
-    mended_elsewhere = inspection(holds=(HELD.model_copy(update={"code": "glucose-units-implausible"}),))
+    mended_elsewhere = inspection(holds=(HELD.but(code="glucose-units-implausible"),))
     assert next_of(mended_elsewhere) == "First mend what a run would stop at, above."
     assert next_of(inspection(accepted=0)).startswith("Nothing in it would be taken")
     assert next_of(inspection(rejected=0)) == (
         "tidepool-ingest stage export.csv --root STAGING --user USER_ID"
     )
     assert "stage export.csv --device-id ID --root" in next_of(inspection(rejected=0, devices=()))
-    assert "'a file.csv'" in next_of(
-        inspection(files=(inspection().files[0].model_copy(update={"name": "a file.csv"}),))
-    )
+    assert "'a file.csv'" in next_of(inspection(files=(inspection().files[0].but(name="a file.csv"),)))
 
 
 def test_a_row_that_is_wrong_in_two_places_is_named_once(run: Run, tmp_path: Path) -> None:
@@ -741,7 +740,7 @@ def test_json_names_files_as_they_were_typed(run: Run, tmp_path: Path) -> None:
 
     ran = run("inspect", f"./{clarity_export().name}", *BERLIN, "--json")
 
-    (one,) = Inspections.model_validate_json(ran.out).inspections
+    (one,) = msgspec.json.decode(ran.out, type=Inspections).inspections
     assert (one.files[0].name, one.files[0].kind) == (f"./{clarity_export().name}", "CSV")
     assert one.utc_days[0] == date(2025, 3, 29)
     assert ran.code == 1

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.fernet import Fernet
 
@@ -86,7 +87,7 @@ def test_a_connection_at_home(
 
 @pytest.mark.usefixtures("_connected")
 def test_as_json(run: Run, root: Path, simulator: Simulator) -> None:
-    found = PeopleFound.model_validate_json(run("people", root, "--json").out)
+    found = msgspec.json.decode(run("people", root, "--json").out, type=PeopleFound)
 
     assert (found.staged, found.missing) == ((GRANTED, MISSING), (MISSING,))
     assert GRANTED in found.granted

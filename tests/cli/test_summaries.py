@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
-from pydantic import BaseModel
 
 from tests import PROJECT
 from tests.cli.commands import DEVICE, USER, Ran, Run, cbg, ndjson
-from tidepool_ingest.cli.summaries import SUMMARIES, Conversion, Stagings, Validations, schema_of
+from tidepool_ingest.cli.schemas import schema_of
+from tidepool_ingest.cli.summaries import SUMMARIES, Conversion, Stagings, Validations
+from tidepool_ingest.inspection.findings import DescribedModel
 
 
 @pytest.mark.parametrize("command", SUMMARIES)
@@ -19,10 +21,10 @@ def test_the_schema_in_the_docs_is_that_of_the_json(command: str) -> None:
         pytest.fail(f"docs/{command}.schema.json should be:\n{schema_of(command)}")
 
 
-def read(model: type[BaseModel], text: str) -> BaseModel:
+def read(model: type[DescribedModel], text: str) -> DescribedModel:
     """Read what a command wrote; a member that the schema does not have is an error."""
     assert text.isascii()
-    return model.model_validate_json(text)
+    return msgspec.json.decode(text, type=model)
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_stage(run: Run, files: Path) -> None:
         (True, ("two.ndjson",), 1, None)
     ] * 2
     assert [(one.names, one.error.code) for one in whole.not_staged] == [(("none.ndjson",), "file-empty")]
-    again = Stagings.model_validate_json(run("stage", "two.ndjson", *to).out)
+    again = msgspec.json.decode(run("stage", "two.ndjson", *to).out, type=Stagings)
     assert [one.is_new for one in again.batches] == [False, False]
     assert [one.folder for one in again.batches] == [one.folder for one in whole.batches]
     assert not again.is_new_root

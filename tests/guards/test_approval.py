@@ -22,8 +22,9 @@ from tidepool_ingest.guards import (
     waits_for_person,
 )
 from tidepool_ingest.ledger import ActionKind, ActionStatus, BatchState, TaskOrigin
-from tidepool_ingest.options import RejectionLimit, WhenRefused
+from tidepool_ingest.options import WhenRefused
 from tidepool_ingest.prepare.summary import TooManyRejectedError, question_of
+from tidepool_ingest.rejection_limit import RejectionLimit
 from tidepool_ingest.upload.rejections import TooManyRejectedByTidepoolError
 from tidepool_simulator import Fault
 from tidepool_simulator.rules import Rule

@@ -14,7 +14,7 @@ from tests.world import World
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import QuarantineLimitError
 from tidepool_ingest.ledger import BatchState
-from tidepool_ingest.options import RejectionLimit
+from tidepool_ingest.rejection_limit import RejectionLimit
 from tidepool_simulator.rules import Rule
 
 TOO_HIGH = Rule(type="cbg", pointer="/value", above=20)

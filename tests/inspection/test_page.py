@@ -270,7 +270,7 @@ def test_ten_years_are_a_page_of_few_megabytes() -> None:
 
 def test_gaps_that_are_only_counted_are_counted() -> None:
     gap = Gap(start=datetime(2026, 3, 5, tzinfo=UTC), end=datetime(2026, 3, 6, tzinfo=UTC), hours=24)
-    text = Seen(page([found(day(0)).model_copy(update={"gaps": (gap,) * 50, "gap_count": 170})])).text
+    text = Seen(page([found(day(0)).but(gaps=(gap,) * 50, gap_count=170)])).text
 
     assert "170 gaps, the longest first" in text
     assert "160 shorter gaps" in text
@@ -283,7 +283,7 @@ def test_the_columns_of_a_table_without_a_mapping_are_listed() -> None:
         ColumnFound(name="Note", holds="text"),
     )
     table = UnmappedTable(columns=columns, rows=3, needs_zone=True)
-    written = page([found().model_copy(update={"table": table, "is_readable": False})])
+    written = page([found().but(table=table, is_readable=False)])
 
     assert "A table that no mapping explains" in Seen(written).text
     assert "2 columns, 3 rows" in Seen(written).text
@@ -345,7 +345,7 @@ def test_an_hour_that_the_zone_leaves_out_is_no_hour_without_readings() -> None:
 
 def test_levels_stop_where_no_hour_has_values() -> None:
     hours = [hour for hour in GLUCOSE.hours if hour.hour not in (3, 4, 12)]
-    drawn = levels(GLUCOSE.model_copy(update={"hours": tuple(hours)}))
+    drawn = levels(GLUCOSE.but(hours=tuple(hours)))
 
     assert drawn.median.count("M") == 3
     assert drawn.wide.count("z") == 3
@@ -357,7 +357,7 @@ def test_a_curve_stays_between_its_points() -> None:
     hours = tuple(
         HourOfDay(hour=hour, readings=1, percentiles=(value,) * 5) for hour, value in enumerate(values)
     )
-    drawn = levels(GLUCOSE.model_copy(update={"hours": hours}))
+    drawn = levels(GLUCOSE.but(hours=hours))
     heights = [float(y) for y in re.findall(r"[\d.]+ ([\d.]+)", drawn.median)]
 
     assert min(heights) == round(LEVELS_HEIGHT * (1 - 15 / 16.7), 1)

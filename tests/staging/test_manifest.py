@@ -10,14 +10,8 @@ from upath import UPath
 
 from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import (
-    DEFAULT_DEDUPLICATOR,
-    MAX_MANIFEST_BYTES,
-    content_key,
-    is_batch_id,
-    parse_manifest,
-    read_manifest,
-)
+from tidepool_ingest.staging.manifest import content_key, parse_manifest, read_manifest
+from tidepool_ingest.staging.manifest_terms import DEFAULT_DEDUPLICATOR, MAX_MANIFEST_BYTES, is_batch_id
 
 USER = "0123456789"
 UUID = "2b8fc5f6-0a5c-4d0e-9b0b-7d3a1f1e9c11"

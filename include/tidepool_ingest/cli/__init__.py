@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import codecs
 import gc
 import io
@@ -122,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _no_garbage():
             options = parser(chosen).parse_args(words)
+        if arguments is None:
+            _leave_modules_alone()
         code = int(options.run(options))
         sys.stdout.flush()
         return code
@@ -197,6 +200,12 @@ def _no_garbage() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _leave_modules_alone() -> None:
+    """Do not look for garbage in what was loaded, now and when the process ends, which would take long."""
+    gc.freeze()
+    atexit.register(gc.freeze)
 
 
 def _print_line(line: str) -> None:

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-
-from upath import UPath
+from typing import TYPE_CHECKING
 
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.storage import filesystem, local_path, names_storage
+from tidepool_ingest.staging.storage import StoragePath, as_upath, filesystem, local_path, names_storage
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 PORT_MAX = 65_535
 
@@ -106,6 +108,16 @@ def place(text: str) -> UPath:
 
     :raises BatchError: ``staging-unreachable``.
     """
+    path = as_upath(file_place(text))
+    filesystem(path)
+    return path
+
+
+def file_place(text: str) -> StoragePath:
+    """Parse the same for what is only read: of a local disk, a plain path.
+
+    :raises BatchError: ``staging-unreachable``.
+    """
     scheme, _, rest = text.partition("://")
     if scheme in _NO_LOGIN and "@" in rest.partition("/")[0]:
         raise BatchError(
@@ -116,10 +128,12 @@ def place(text: str) -> UPath:
     try:
         if not text or ("://" in text and not names_storage(text)):
             raise ValueError
-        path = UPath(at_home(text))
+        full = at_home(text)
+        path = as_upath(full) if ":" in full else Path(full)
     except ValueError:
         raise BatchError("staging-unreachable") from None
-    filesystem(path)
+    if ":" in full:
+        filesystem(path)
     return path
 
 
@@ -141,10 +155,10 @@ def at_home(text: str) -> str:
 # ---------------------------------------------------------------- staging and data files
 
 
-def given_folder(folder: UPath) -> UPath:
+def given_folder(folder: StoragePath) -> UPath:
     """Return a batch folder that lies outside staging, where its path may lead through links."""
     local = local_path(folder)
-    return folder if local is None else UPath(local.resolve())
+    return as_upath(folder if local is None else local.resolve())
 
 
 def add_root(command: argparse.ArgumentParser) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tidepool_ingest.cli.reading import zones_of
 from tidepool_ingest.model import masked_pointer, validate_data_set
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import (
+from tidepool_ingest.staging.manifest_terms import (
     DEFAULT_CONTINUOUS_DEDUPLICATOR,
     DEFAULT_DEDUPLICATOR,
-    RecordEdits,
     StrictJsonError,
     strict_json,
 )
+
+if TYPE_CHECKING:
+    from tidepool_ingest.staging.manifest import RecordEdits
 
 _OF_DEVICE = (
     "device_id",
@@ -104,13 +104,23 @@ def says_device(options: argparse.Namespace) -> bool:
     return any(getattr(options, name) is not None for name in _OF_DEVICE)
 
 
+def says_edits(options: argparse.Namespace) -> bool:
+    """Return whether the command line asks for edits."""
+    return bool(options.drop or options.set or options.glucose_units)
+
+
 def edits_of(options: argparse.Namespace) -> RecordEdits | None:
     """Return the edits that the command line asks for.
 
     :raises BatchError: ``stage-arguments``.
     """
-    if not (options.drop or options.set or options.glucose_units):
+    if not says_edits(options):
         return None
+    # Loaded only here, as models are that few commands need.
+    from pydantic import ValidationError
+
+    from tidepool_ingest.staging.manifest import RecordEdits
+
     try:
         return RecordEdits(
             drop=tuple(options.drop),

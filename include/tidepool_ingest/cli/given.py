@@ -13,18 +13,18 @@ from datetime import date
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
-from upath import UPath
-
-from tidepool_ingest.cli.arguments import CommandError, place, reading_data_file
+from tidepool_ingest.cli.arguments import CommandError, file_place, reading_data_file
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.compression import COMPRESSION_BYTES, compression_in
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import MANIFEST_NAME
+from tidepool_ingest.staging.manifest_terms import MANIFEST_NAME
 from tidepool_ingest.staging.storage import (
     GIVEN,
     READ_BYTES,
     WATCHED,
+    StoragePath,
+    as_upath,
     entries_of,
     filesystem,
     local_path,
@@ -54,11 +54,11 @@ class Given:
     """
 
     typed: str
-    path: UPath = field(repr=False)
+    path: StoragePath = field(repr=False)
     is_batch: bool = False
 
     @property
-    def batch(self) -> UPath | None:
+    def batch(self) -> StoragePath | None:
         """The folder of the batch, if it is one."""
         return self.path if self.is_batch else None
 
@@ -76,7 +76,7 @@ class Given:
             return None
 
     @contextmanager
-    def file(self) -> Iterator[UPath]:
+    def file(self) -> Iterator[StoragePath]:
         """Provide the file for the length of a ``with`` statement.
 
         Readers begin again where they have to. So what can be read only once, ``-`` for the standard input or
@@ -93,7 +93,7 @@ class Given:
 
 
 @contextmanager
-def readable(path: UPath) -> Iterator[UPath]:
+def readable(path: StoragePath) -> Iterator[StoragePath]:
     """Provide a file that can be read as often as needed, a copy of a pipe, while in a ``with`` statement.
 
     :param path: the file.
@@ -107,7 +107,7 @@ def readable(path: UPath) -> Iterator[UPath]:
 
 
 @contextmanager
-def about(typed: str, batch: UPath | None = None, file: UPath | None = None) -> Iterator[None]:
+def about(typed: str, batch: StoragePath | None = None, file: StoragePath | None = None) -> Iterator[None]:
     """Let an error in a ``with`` block name what it is about, on the terminal of the command.
 
     :param typed: the file or folder, as it was typed; may be left empty.
@@ -158,9 +158,9 @@ def files_only(things: Sequence[Given], what: str, remedy: str) -> None:
 
 def _named_by(text: str) -> Iterator[Given]:
     if text == STANDARD_INPUT:
-        yield Given(text, UPath(text))
+        yield Given(text, Path(text))
         return
-    path = place(text)
+    path = file_place(text)
     local = local_path(path)
     if path.name == MANIFEST_NAME:
         yield Given(text, path.parent, is_batch=True)
@@ -172,12 +172,12 @@ def _named_by(text: str) -> Iterator[Given]:
         yield Given(text, path)
 
 
-def _is_folder(path: UPath) -> bool:
+def _is_folder(path: StoragePath) -> bool:
     with reading():
-        return bool(filesystem(path).isdir(path.path))
+        return bool(filesystem(path).isdir(as_upath(path).path))
 
 
-def _in_folder(text: str, path: UPath) -> Iterator[Given]:
+def _in_folder(text: str, path: StoragePath) -> Iterator[Given]:
     """Yield what a folder stands for."""
     with reading():
         entries = entries_of(path, GIVEN)
@@ -185,7 +185,7 @@ def _in_folder(text: str, path: UPath) -> Iterator[Given]:
         yield Given(text, path, is_batch=True)
         return
     local = local_path(path)
-    whole = UPath(Path(os.path.normpath(local.absolute()))) if local is not None else path
+    whole = Path(os.path.normpath(local.absolute())) if local is not None else path
     shown = sorted(name for name in entries if not name.startswith(_HIDDEN))
     # What a person names may lie behind links.
     folders = [
@@ -219,7 +219,9 @@ def _refuse(what: str) -> NoReturn:
     raise CommandError(what, "Name files, a folder of files, or a batch, a day or a root of staging.")
 
 
-def _batches(text: str, path: UPath, root: UPath, day: str = "", user: str = "") -> Iterator[Given]:
+def _batches(
+    text: str, path: StoragePath, root: StoragePath, day: str = "", user: str = ""
+) -> Iterator[Given]:
     """Yield the ready batches of a staging root, one of its days, or a person's of that day."""
     # Loaded only here: nobody needs it for a file.
     from tidepool_ingest.staging.batches import Ignored, list_batches
@@ -227,7 +229,7 @@ def _batches(text: str, path: UPath, root: UPath, day: str = "", user: str = "")
     first, last = (date.fromisoformat(day),) * 2 if day else (date.min, date.max)
     ignored, found = Ignored(), 0
     below = len([part for part in (day, user) if part])
-    for listed in list_batches(root, first, last, ignored):
+    for listed in list_batches(as_upath(root), first, last, ignored):
         folder = listed.folder
         if user in ("", folder.user_id):
             found += 1
@@ -248,7 +250,7 @@ def _is_day(name: str) -> bool:
 
 
 @contextmanager
-def _copied(stream: IO[bytes], typed: str) -> Iterator[UPath]:
+def _copied(stream: IO[bytes], typed: str) -> Iterator[StoragePath]:
     start = stream.read(COMPRESSION_BYTES)
     kind = compression_in(start)
     suffix = ".ndjson" if kind == "none" else f".ndjson.{kind}"
@@ -261,4 +263,4 @@ def _copied(stream: IO[bytes], typed: str) -> Iterator[UPath]:
             if watch is not None:
                 watch.add(len(block))
         copy.flush()
-        yield UPath(copy.name)
+        yield Path(copy.name)

@@ -22,7 +22,7 @@ from tidepool_ingest.coverage import (
     level_of,
     picture_of,
 )
-from tidepool_ingest.inspection.drawing import MONTHS
+from tidepool_ingest.texts import MONTHS
 
 MARGIN: Final = 5
 """Columns to the left, with the hours."""

@@ -29,17 +29,15 @@ from tidepool_ingest.cli.reading import (
     check_files,
     check_taken,
     format_of,
-    reading_options,
+    said_of_reading,
 )
 from tidepool_ingest.cli.terminal import Terminal, printable
-from tidepool_ingest.formats import FORMATS, read_manifest, recognized_format
+from tidepool_ingest.formats import FORMATS, TABLE_FORMAT, read_manifest, recognized_format
 from tidepool_ingest.formats.holds import FileHeldError
-from tidepool_ingest.formats.table import TableReader
 from tidepool_ingest.inspection.findings import InspectedFile, Inspection, Inspections, Overlap
 from tidepool_ingest.inspection.inspecting import Source, hold_of, inspect_source
-from tidepool_ingest.inspection.unmapped import inspect_unrecognized
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import MANIFEST_NAME, FileOptions
+from tidepool_ingest.staging.manifest_terms import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from tidepool_ingest.ledger import Ledger
@@ -111,12 +109,12 @@ def run(options: argparse.Namespace) -> int:
 def _in_words_for_a_file(inspection: Inspection) -> Inspection:
     """Return an inspection whose holds speak of a file, where errors of staging speak of a manifest."""
     holds = tuple(
-        hold.model_copy(update={"what": f"{_FAULTS[hold.code][0]}.", "remedy": _FAULTS[hold.code][1]})
+        hold.but(what=f"{_FAULTS[hold.code][0]}.", remedy=_FAULTS[hold.code][1])
         if hold.code in _FAULTS
         else hold
         for hold in inspection.holds
     )
-    return inspection.model_copy(update={"holds": holds})
+    return inspection.but(holds=holds)
 
 
 def _is_wrong(inspection: Inspection) -> bool:
@@ -175,15 +173,17 @@ def _inspections_of(source: Source) -> list[Inspection]:
 
 def _of_file(one: Given, options: argparse.Namespace, stack: ExitStack) -> Source | Inspection:
     """Return how a file is to be read, or what can be said of one that is of no known format."""
-    said = reading_options(options)
+    said = said_of_reading(options)
     path = stack.enter_context(one.file())
     try:
         name = format_of(path, options, recognized_format)
-        if name == TableReader.name and said.table is None:
+        if name == TABLE_FORMAT and (said is None or said.table is None):
             raise BatchError("table-mapping", detail="there is none")
     except (BatchError, FileHeldError) as error:
-        if error.code in WRONG_USE or options.format not in (None, TableReader.name):
+        if error.code in WRONG_USE or options.format not in (None, TABLE_FORMAT):
             raise
+        from tidepool_ingest.inspection.unmapped import inspect_unrecognized
+
         return inspect_unrecognized(path, one.typed, error)
     check_taken(name, said)
     return Source([path], [one.typed], name, said, tuple(options.meant_as))
@@ -202,6 +202,8 @@ def _of_batch(one: Given) -> list[Source] | Inspection:
             f"{printable(one.typed)}: the edits of its manifest are not made in what is shown.",
             file=sys.stderr,
         )
+    from tidepool_ingest.staging.manifest import FileOptions
+
     sources: dict[object, Source] = {}
     for number, file in enumerate(manifest.files):
         key = file.format if FORMATS[file.format].joins_files else number
@@ -232,7 +234,7 @@ def _with_overlaps(inspection: Inspection, ledger: Ledger, user_id: str | None) 
         )
         for shared in ledger.devices.on_days(device_ids, inspection.utc_days, user_id)
     )
-    return inspection.model_copy(update={"overlaps": overlaps})
+    return inspection.but(overlaps=overlaps)
 
 
 def _invocation(options: argparse.Namespace, things: Sequence[Given]) -> Invocation:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Final
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Final
 
 from tidepool_ingest.cli.terminal import DIM, GOOD, Sheet, columns_of, printable
 from tidepool_ingest.inspection.findings import ColumnFound, UnmappedTable
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 WIDEST_NAME: Final = 40
 

@@ -21,7 +21,8 @@ from tidepool_ingest.maintenance.rebuild import (
     UNREADABLE,
     LedgerRebuild,
 )
-from tidepool_ingest.options import PART_RECORDS, PART_RECORDS_MAX, RejectionLimit
+from tidepool_ingest.options import PART_RECORDS, PART_RECORDS_MAX
+from tidepool_ingest.rejection_limit import RejectionLimit
 from tidepool_ingest.upload import UploadOptions
 
 WHAT = {

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tidepool_ingest.cli.arguments import LEDGER_VARIABLE, CommandError
-from tidepool_ingest.client.connections import CONNECTION_VARIABLE
 from tidepool_ingest.ledger import Ledger
 from tidepool_ingest.ledger.database import (
     HEAD_REVISION,
@@ -24,6 +23,9 @@ NO_LEDGER = "There is no ledger at this address yet: the first upload creates it
 
 def add_connection(command: argparse.ArgumentParser) -> None:
     """Add the option for the connection to Tidepool; a secret is never an argument."""
+    # Loaded only here: who looks into the ledger asks nobody else.
+    from tidepool_ingest.client.connections import CONNECTION_VARIABLE
+
     command.add_argument(
         "--connection",
         metavar="FILE",

@@ -14,18 +14,18 @@ from upath import UPath
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import RECORDS_FORMAT, read_manifest
 from tidepool_ingest.formats.ndjson import split_as_it_begins
-from tidepool_ingest.staging.manifest import (
+from tidepool_ingest.staging.manifest import Manifest
+from tidepool_ingest.staging.manifest_terms import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
-    Manifest,
     StrictJsonError,
     strict_json,
 )
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN, local_path, read_at_most, sha256_of
+from tidepool_ingest.staging.storage import GIVEN, StoragePath, local_path, read_at_most, sha256_of
 
 
-def quoted(error: IngestError, folder: UPath) -> str:
+def quoted(error: IngestError, folder: StoragePath) -> str:
     """Return what the files of a batch have that its error does not name, a sentence; empty for nothing.
 
     :param error: why the batch cannot be taken.
@@ -36,7 +36,7 @@ def quoted(error: IngestError, folder: UPath) -> str:
             unknown = _unknown_keys(folder)
             return f"Not known: {', '.join(map(json.dumps, unknown))}." if unknown else ""
         if error.code == "file-sha256":
-            manifest = read_manifest(folder, None)
+            manifest = read_manifest(UPath(folder), None)
             name = manifest.files[(getattr(error, "file_number", None) or 1) - 1].name
             return f"The sha256 that was found is {sha256_of(folder / name, below_root=GIVEN)}."
     except (IngestError, StrictJsonError):
@@ -44,7 +44,7 @@ def quoted(error: IngestError, folder: UPath) -> str:
     return ""
 
 
-def line_of(error: IngestError, path: UPath) -> int | None:
+def line_of(error: IngestError, path: StoragePath) -> int | None:
     """Return in which line of a data file the record is that an error is about, counting from 1.
 
     :param error: why the file cannot be taken.
@@ -64,7 +64,7 @@ def line_of(error: IngestError, path: UPath) -> int | None:
     return None
 
 
-def _unknown_keys(folder: UPath) -> list[str]:
+def _unknown_keys(folder: StoragePath) -> list[str]:
     content = read_at_most(
         folder / MANIFEST_NAME, MAX_MANIFEST_BYTES, missing="manifest-missing", below_root=GIVEN
     )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
-from pydantic import JsonValue, ValidationError
-from upath import UPath
-
-from tidepool_ingest.cli.arguments import CommandError, place
+from tidepool_ingest.cli.arguments import CommandError, file_place
 from tidepool_ingest.cli.given import Given, files_only, readable
 from tidepool_ingest.formats import FORMATS, guess_format, taken_options
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import FileOptions, MeantAs, StrictJsonError, ZonePeriod, strict_json
-from tidepool_ingest.staging.storage import GIVEN, read_at_most
+from tidepool_ingest.staging.manifest_terms import DateOrder, MeantAs, StrictJsonError, strict_json
+from tidepool_ingest.staging.storage import GIVEN, StoragePath, read_at_most
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue, ValidationError
+
+    from tidepool_ingest.staging.manifest import FileOptions, ZonePeriod
 
 MAPPING_OPTION = "table"
 """What ``--mapping`` is called in a manifest, and by the format that takes it."""
@@ -51,7 +53,7 @@ def add_reading(command: argparse.ArgumentParser) -> None:
         "Europe/London@2026-07-04T09:30:00",
     )
     reading.add_argument(
-        "--date-order", choices=_choices("date_order"), help="how dates begin, if no row shows it"
+        "--date-order", choices=get_args(DateOrder), help="how dates begin, if no row shows it"
     )
     reading.add_argument("--keep-notes", action="store_true", help="keep free text too, as records")
     reading.add_argument(
@@ -71,12 +73,6 @@ def add_reading(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _choices(option: str) -> tuple[str, ...]:
-    """Return the texts that an option of a file may have."""
-    literal, _none = get_args(FileOptions.model_fields[option].annotation)
-    return get_args(literal)
-
-
 def zones_of(options: argparse.Namespace) -> str | tuple[ZonePeriod, ...] | None:
     """Return what ``--timezone`` says: a name, which may be no zone's; or periods.
 
@@ -86,6 +82,11 @@ def zones_of(options: argparse.Namespace) -> str | tuple[ZonePeriod, ...] | None
         return None
     if len(options.timezone) == 1 and "@" not in options.timezone[0]:
         return str(options.timezone[0])
+    # Loaded only here, as models are that few commands need.
+    from pydantic import ValidationError
+
+    from tidepool_ingest.staging.manifest import FileOptions, ZonePeriod
+
     given = [text.partition("@") for text in options.timezone]
     try:
         periods = tuple(ZonePeriod(zone=zone, until=until if at else None) for zone, at, until in given)
@@ -96,21 +97,32 @@ def zones_of(options: argparse.Namespace) -> str | tuple[ZonePeriod, ...] | None
     return stated
 
 
-def reading_options(options: argparse.Namespace) -> FileOptions:
-    """Return how the command line says a file is to be read; what it names is opened once.
+def said_of_reading(options: argparse.Namespace) -> FileOptions | None:
+    """Return how the command line says a file is to be read, if it does; what it names is opened once.
 
     :raises CommandError: an option is not valid.
     """
-    if (known := getattr(options, _SAID, None)) is None:
-        setattr(options, _SAID, known := _reading_options(options))
-    return known
+    if not hasattr(options, _SAID):
+        setattr(options, _SAID, _said_of_reading(options))
+    said: FileOptions | None = getattr(options, _SAID)
+    return said
 
 
-_SAID: Final = "reading_options"
+_SAID: Final = "said_of_reading"
 """Where the arguments keep what was read by them: a mapping may be a pipe."""
 
 
-def _reading_options(options: argparse.Namespace) -> FileOptions:
+def reading_options(options: argparse.Namespace) -> FileOptions:
+    """Return the same, with nothing said in it if the command line says nothing.
+
+    :raises CommandError: an option is not valid.
+    """
+    from tidepool_ingest.staging.manifest import FileOptions
+
+    return said_of_reading(options) or FileOptions()
+
+
+def _said_of_reading(options: argparse.Namespace) -> FileOptions | None:
     given = {
         "timezone": zones_of(options),
         "date_order": options.date_order,
@@ -118,10 +130,16 @@ def _reading_options(options: argparse.Namespace) -> FileOptions:
         "serial": options.serial,
         MAPPING_OPTION: _mapping(options.mapping) if options.mapping is not None else None,
     }
+    said = {name: value for name, value in given.items() if value is not None}
+    if not said:
+        return None
+    # Loaded only here, as models are that few commands need.
+    from pydantic import ValidationError
+
+    from tidepool_ingest.staging.manifest import FileOptions
+
     try:
-        return FileOptions.model_validate(
-            {name: value for name, value in given.items() if value is not None}, by_name=True
-        )
+        return FileOptions.model_validate(said, by_name=True)
     except ValidationError as error:
         raise _wrong_option(error) from None
 
@@ -153,14 +171,16 @@ def _mapping(text: str) -> dict[str, JsonValue]:
 
 
 def _read(text: str) -> bytes:
-    with readable(place(text)) as path:
+    with readable(file_place(text)) as path:
         content = read_at_most(path, MAX_MAPPING_BYTES, missing="file-missing", below_root=GIVEN)
     if len(content) > MAX_MAPPING_BYTES:
         raise StrictJsonError(f"it is larger than {MAX_MAPPING_BYTES} bytes")
     return content
 
 
-def format_of(path: UPath, options: argparse.Namespace, guess: Callable[[UPath], str] = guess_format) -> str:
+def format_of(
+    path: StoragePath, options: argparse.Namespace, guess: Callable[[StoragePath], str] = guess_format
+) -> str:
     """Return the format of a data file: the one that is named or takes a mapping, or what the file shows.
 
     :param path: the file.
@@ -185,21 +205,24 @@ def check_files(things: Sequence[Given], options: argparse.Namespace) -> None:
     """
     if options.format:
         files_only(things, "--format is for a data file.", "Leave it out: manifest.json names the formats.")
-    if reading_options(options).given or options.meant_as:
+    said = said_of_reading(options)
+    if (said and said.given) or options.meant_as:
         what = "How a file is to be read can be said of a data file."
         files_only(things, what, "Leave it out: manifest.json says it.")
 
 
-def check_taken(name: str, given: FileOptions) -> None:
+def check_taken(name: str, given: FileOptions | None) -> None:
     """Make sure that a format takes the options that are given for its files.
 
     :param name: the format.
     :param given: the options.
     :raises CommandError: it does not.
     """
+    if given is None:
+        return
     if untaken := sorted(given.given.keys() - taken_options(name)):
         option = next(
-            key for key, field in FileOptions.model_fields.items() if (field.alias or key) == untaken[0]
+            key for key, field in type(given).model_fields.items() if (field.alias or key) == untaken[0]
         )
         written = "mapping" if option == MAPPING_OPTION else option.replace("_", "-")
         raise CommandError(

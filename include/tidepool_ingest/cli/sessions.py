@@ -9,14 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from upath import UPath
-
 from tidepool_ingest.cli.arguments import add_ledger, count, table
 from tidepool_ingest.cli.ledgers import NO_LEDGER, opened
 from tidepool_ingest.ledger import BatchState, DataSetState, Ledger, Purged, Upload
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.staging.storage import IN_BATCH
-from tidepool_ingest.staging.work_area import WorkArea
 
 SESSIONS_SHOWN = 100
 """How many are shown by default."""
@@ -103,9 +100,13 @@ def _quarantine_files(ledger: Ledger, found: Sequence[Upload]) -> dict[int, str]
     for upload in found:
         if not upload.quarantined:
             continue
+        # Loaded only here: of most batches no record is rejected.
+        from tidepool_ingest.staging.storage import as_upath
+        from tidepool_ingest.staging.work_area import WorkArea
+
         row = ledger.batches.get(upload.part_of or upload.batch)  # all parts share one
         if row.purged is not Purged.ALL:
-            root = UPath(row.folder.rsplit("/", maxsplit=IN_BATCH - 1)[0])
+            root = as_upath(row.folder.rsplit("/", maxsplit=IN_BATCH - 1)[0])
             files[upload.batch] = str(WorkArea(root, row.content_key).quarantine_path)
     return files
 

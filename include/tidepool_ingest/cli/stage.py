@@ -10,9 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from upath import UPath
+from typing import TYPE_CHECKING, Any
 
 from tidepool_ingest.cli import FAILED, USAGE_ERROR, code_of, print_error
 from tidepool_ingest.cli.arguments import (
@@ -30,14 +28,12 @@ from tidepool_ingest.cli.reading import add_reading, check_taken, format_of, rea
 from tidepool_ingest.cli.terminal import printable
 from tidepool_ingest.codes import PAGE
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, is_export, read_manifest
+from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, TABLE_FORMAT, is_export, read_manifest
 from tidepool_ingest.formats.holds import CLOCK_FAULTS
 from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL, RowCounts
-from tidepool_ingest.formats.table import TableReader
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.stage import stage
 from tidepool_ingest.stage.already import AlreadyStaged
-from tidepool_ingest.stage.people import People, read_users, split
 from tidepool_ingest.stage.vendor import (
     Description,
     PeopleHeldError,
@@ -46,8 +42,13 @@ from tidepool_ingest.stage.vendor import (
     stage_people,
 )
 from tidepool_ingest.staging.batches import BatchFolder
-from tidepool_ingest.staging.manifest import DEFAULT_DEDUPLICATOR, FileOptions, Manifest, RecordEdits
+from tidepool_ingest.staging.manifest import FileOptions, Manifest, RecordEdits
+from tidepool_ingest.staging.manifest_terms import DEFAULT_DEDUPLICATOR
+from tidepool_ingest.staging.storage import StoragePath
 from tidepool_ingest.texts import counted
+
+if TYPE_CHECKING:
+    from tidepool_ingest.stage.people import People
 
 BESIDE = (
     "Its rows have no names of their own: of a later export, only what is equal takes their place, and what "
@@ -174,7 +175,7 @@ class _Group:
 
     format: str
     names: list[str] = field(default_factory=list)
-    paths: list[UPath] = field(default_factory=list)
+    paths: list[StoragePath] = field(default_factory=list)
     first: int = 0
 
     @property
@@ -424,10 +425,13 @@ def _run_split(options: argparse.Namespace) -> int:
             "One table of several people takes --split-by, --users and --mapping, and no --serial.",
             "Give these three, or --user if it is of one person.",
         )
+    # Loaded only here: nothing else needs tables.
+    from tidepool_ingest.stage.people import read_users, split
+
     data_set, edits, said = data_set_of(options), edits_of(options), reading_options(options)
-    if options.format not in (None, TableReader.name) or not isinstance(said.table, dict):
+    if options.format not in (None, TABLE_FORMAT) or not isinstance(said.table, dict):
         raise CommandError("Only a table can be split.", "Leave --format out.")
-    check_taken(TableReader.name, said)
+    check_taken(TABLE_FORMAT, said)
     with about(options.users), readable(place(options.users)) as known:
         users = read_users(known)
     split_by = options.split_by.split(",")

@@ -16,7 +16,7 @@ from tidepool_ingest.cli.given import about
 from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.batches import BatchFolder, Ignored, days
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import MANIFEST_NAME
+from tidepool_ingest.staging.manifest_terms import MANIFEST_NAME
 from tidepool_ingest.staging.storage import local_path
 
 _DAY_NAME: Final = re.compile(r"\d{4}-\d\d-\d\d")

@@ -10,7 +10,7 @@ import sys
 from datetime import date
 from typing import IO, Any, Final
 
-from pydantic import BaseModel, Field
+import msgspec
 
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.inspection.findings import (
@@ -24,7 +24,7 @@ from tidepool_ingest.inspection.findings import (
 Counted = dict[str, int]
 
 
-class TypeCount(DescribedModel):
+class TypeCount(DescribedModel, frozen=True, kw_only=True):
     """Records of one type.
 
     :param type: Tidepool's type, or `unreadable` and the like of what has none.
@@ -37,7 +37,7 @@ class TypeCount(DescribedModel):
     rejected: int
 
 
-class Validated(DescribedModel):
+class Validated(DescribedModel, frozen=True, kw_only=True):
     """A file or a batch that was validated.
 
     :param name: as it was typed; of what is in a folder that was typed, with its path in it.
@@ -65,12 +65,12 @@ class Validated(DescribedModel):
     types: tuple[TypeCount, ...] = ()
     rejections: tuple[ReasonFound, ...] = ()
     warnings: tuple[ReasonFound, ...] = ()
-    left_out: Counted = Field(default_factory=dict)
-    edits: Counted = Field(default_factory=dict)
+    left_out: Counted = msgspec.field(default_factory=dict)
+    edits: Counted = msgspec.field(default_factory=dict)
     holds: tuple[Hold, ...] = ()
 
 
-class Validations(DescribedModel):
+class Validations(DescribedModel, frozen=True, kw_only=True):
     """What ``tidepool-ingest validate --json`` writes.
 
     :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
@@ -81,7 +81,7 @@ class Validations(DescribedModel):
     validated: tuple[Validated, ...]
 
 
-class Conversion(DescribedModel):
+class Conversion(DescribedModel, frozen=True, kw_only=True):
     """What ``tidepool-ingest convert --json`` writes to standard error, beside the records.
 
     :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
@@ -98,11 +98,11 @@ class Conversion(DescribedModel):
     records: int = 0
     rows: int = 0
     rejections: tuple[ReasonFound, ...] = ()
-    left_out: Counted = Field(default_factory=dict)
+    left_out: Counted = msgspec.field(default_factory=dict)
     error: Hold | None = None
 
 
-class StagedSummary(DescribedModel):
+class StagedSummary(DescribedModel, frozen=True, kw_only=True):
     """A batch with what was given of one device.
 
     :param folder: the batch.
@@ -124,10 +124,10 @@ class StagedSummary(DescribedModel):
     feed: str | None = None
     serial: str = ""
     rejections: tuple[ReasonFound, ...] = ()
-    left_out: Counted = Field(default_factory=dict)
+    left_out: Counted = msgspec.field(default_factory=dict)
 
 
-class NotStaged(DescribedModel):
+class NotStaged(DescribedModel, frozen=True, kw_only=True):
     """What was not staged.
 
     :param names: the files, as they were typed.
@@ -138,7 +138,7 @@ class NotStaged(DescribedModel):
     error: Hold
 
 
-class Stagings(DescribedModel):
+class Stagings(DescribedModel, frozen=True, kw_only=True):
     """What ``tidepool-ingest stage --json`` writes.
 
     :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
@@ -155,7 +155,7 @@ class Stagings(DescribedModel):
     not_staged: tuple[NotStaged, ...] = ()
 
 
-class BatchOutcome(DescribedModel):
+class BatchOutcome(DescribedModel, frozen=True, kw_only=True):
     """One batch of a run. It names no person and no folder, but the batch's label holds a short hash of both.
 
     :param label: day, device model and short hash, as logs and the uploads page name it.
@@ -184,7 +184,7 @@ class BatchOutcome(DescribedModel):
     visible_rows: int
 
 
-class RunOutcome(DescribedModel):
+class RunOutcome(DescribedModel, frozen=True, kw_only=True):
     """What ``tidepool-ingest upload --json`` writes: what a run came to.
 
     :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
@@ -213,7 +213,7 @@ class RunOutcome(DescribedModel):
     stopped_by: str | None = None
 
 
-class PeopleFound(DescribedModel):
+class PeopleFound(DescribedModel, frozen=True, kw_only=True):
     """What ``tidepool-ingest people --json`` writes: user ids, and nothing else of a person.
 
     :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.
@@ -243,22 +243,15 @@ SUMMARIES: Final[dict[str, type[DescribedModel]]] = {
 """What each command writes with ``--json``."""
 
 
-def schema_of(command: str) -> str:
-    """Return the text of ``docs/<command>.schema.json``.
-
-    :param command: a key of :data:`SUMMARIES`.
-    """
-    schema = SUMMARIES[command].model_json_schema(by_alias=True, mode="serialization")
-    return json.dumps(schema, indent=2) + "\n"
-
-
-def write_json(summary: BaseModel, stream: IO[str] | None = None) -> None:
+def write_json(summary: DescribedModel, stream: IO[str] | None = None) -> None:
     """Write a summary, in ASCII: for any encoding, and for names that are no text.
 
     :param summary: what is written.
     :param stream: where to; standard output if left out.
     """
-    print(json.dumps(summary.model_dump(mode="json", by_alias=True), indent=2), file=stream or sys.stdout)
+    # There and back, so that each number is of the kind that the schema says.
+    exact = msgspec.convert(msgspec.to_builtins(summary), type(summary))
+    print(json.dumps(msgspec.to_builtins(exact), indent=2), file=stream or sys.stdout)
 
 
 def refusal(error: IngestError) -> Hold:

@@ -6,26 +6,22 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-from upath import UPath
+from typing import TYPE_CHECKING
 
 from tidepool_ingest.cli import FAILED, USAGE_ERROR, code_of, print_error
-from tidepool_ingest.cli.arguments import CommandError, given_folder, place, reading_data_file, table
-from tidepool_ingest.cli.device import add_device, add_edits, data_set_of, edits_of, says_device
+from tidepool_ingest.cli.arguments import CommandError, reading_data_file, table
+from tidepool_ingest.cli.device import add_device, add_edits, says_device, says_edits
 from tidepool_ingest.cli.given import WHAT_A_FOLDER_IS, Given, about, files_only, given
 from tidepool_ingest.cli.progress import Progress
-from tidepool_ingest.cli.reading import add_reading, check_files, check_taken, format_of, reading_options
+from tidepool_ingest.cli.reading import add_reading, check_files, check_taken, format_of, said_of_reading
 from tidepool_ingest.cli.terminal import printable
 from tidepool_ingest.codes import in_words
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, guess_format, read_manifest, recognized_format
-from tidepool_ingest.formats.holds import FileHeldError
+from tidepool_ingest.formats import guess_format, recognized_format
 from tidepool_ingest.formats.reader import EMPTY_ELEMENT, Block, ReadingContext, RejectedRow, Row
 from tidepool_ingest.formats.row_counts import place_of, rows_are
-from tidepool_ingest.guards import TOO_MANY_REJECTED
 from tidepool_ingest.guards.glucose import GlucoseGuard, GlucoseUnitsError
 from tidepool_ingest.model import (
     JSON_MALFORMED,
@@ -35,25 +31,20 @@ from tidepool_ingest.model import (
     STAGED_TIME_NOT_SHOWN,
     Problem,
     Validated,
-    deduplicator_named,
     type_of,
     validate_lines,
 )
-from tidepool_ingest.options import RejectionLimit
 from tidepool_ingest.prepare.classify import Judgement, RecordClassifier
 from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.reasons import Reason, Reasons
 from tidepool_ingest.prepare.record_checks import RecordChecker
-from tidepool_ingest.prepare.step import checked_data_set
-from tidepool_ingest.staged_batch import named
-from tidepool_ingest.staging.batches import BatchFolder
-from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import Manifest, RecordChecks, RecordEdits, StagedFile
+from tidepool_ingest.rejection_limit import RejectionLimit
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN, local_path
+from tidepool_ingest.staging.storage import GIVEN
 
 if TYPE_CHECKING:
     from tidepool_ingest.cli.summaries import Validations
+    from tidepool_ingest.staging.manifest import Manifest
 
 _MALFORMED = (Problem(JSON_MALFORMED, ""),)
 
@@ -340,6 +331,7 @@ def _show_sum(outcomes: Sequence[tuple[Given, Tally, IngestError | None]]) -> No
 
 def _summary(outcomes: Sequence[tuple[Given, Tally, IngestError | None]]) -> Validations:
     from tidepool_ingest.cli.summaries import TypeCount, Validated, Validations, refusal
+    from tidepool_ingest.guards import TOO_MANY_REJECTED
     from tidepool_ingest.inspection.findings import ReasonFound
 
     def reasons(found: Reasons) -> tuple[ReasonFound, ...]:
@@ -388,34 +380,12 @@ def _described(options: argparse.Namespace) -> Manifest | None:
 
     :raises IngestError: there is none like it, or `prepare` would take none like it.
     """
-    edits, is_device = edits_of(options), says_device(options)
-    if options.like is None:
-        if not (is_device or edits):
-            return None
-        manifest = _made_manifest({"deviceId": _ANY_DEVICE} | data_set_of(options), edits)
-        checked_data_set(manifest)
-        return manifest
-    if is_device or edits or options.timezone:
-        raise CommandError(
-            "--like says what the batch is.", "Leave the options of a device, a time zone and edits out."
-        )
-    batch = given_folder(place(options.like))
-    with about(options.like, batch):
-        manifest = read_manifest(batch, None)
-        if any(FORMATS[file.format].has_own_rows for file in manifest.files):
-            raise BatchError("stage-like-export")
-        checked_data_set(manifest)
-    return manifest
+    if options.like is None and not (says_device(options) or says_edits(options)):
+        return None
+    # Loaded only here and for batches: it takes longer than many a file.
+    from tidepool_ingest.cli.as_batch import described
 
-
-_ANY_DEVICE = "any"
-"""Stands for the device that each record names, where the command line names none."""
-
-
-def _made_manifest(fields: Mapping[str, Any], edits: RecordEdits | None) -> Manifest:
-    """Return the manifest of a batch of some file with a data set of some fields."""
-    file = StagedFile(name="records", format=RECORDS_FORMAT)
-    return Manifest(user_id="0" * 10, data_set=dict(fields), files=(file,), edits=edits)
+    return described(options)
 
 
 @contextmanager
@@ -424,11 +394,13 @@ def _reading(
 ) -> Iterator[tuple[RecordReader, RecordChecker]]:
     """Provide what reads the records of a file or batch, and what checks them, as `prepare` would."""
     if one.is_batch:
-        with _reading_batch(one.path) as (reader, manifest):
+        from tidepool_ingest.cli.as_batch import reading_batch
+
+        with reading_batch(one.path) as (reader, manifest):
             yield reader, RecordChecker.of(manifest)
         return
     with one.file() as path, reading_data_file():
-        said = reading_options(options)
+        said = said_of_reading(options)
         # The Platform's verdict is asked of records as they are, even if it looks as if it had made them.
         name = format_of(path, options, guess_format if options.verdicts else recognized_format)
         check_taken(name, said)
@@ -437,23 +409,15 @@ def _reading(
         edits, checker = None, RecordChecker()
         context = ReadingContext(meant_as=tuple(options.meant_as))
         if described is not None:
+            from tidepool_ingest.cli.as_batch import checker_of_any
+
             edits, checker, device = described.edits, RecordChecker.of(described), described.device_id
             if options.like is None and options.device_id is None:
-                checker, device = _checker_of_any(described), None
+                checker, device = checker_of_any(described), None
             meant = tuple(dict.fromkeys((*described.meant_as, *options.meant_as)))
             context = ReadingContext(timezone=described.timezone, device_id=device, meant_as=meant)
         with RecordReader([file], edits, checker, context=context) as reader:
             yield reader, checker
-
-
-def _checker_of_any(described: Manifest) -> RecordChecker:
-    """Return what checks records that may be of any device, but have to name one."""
-    deduplicator = deduplicator_named(described.deduplicator_name)
-    return RecordChecker(
-        RecordChecks(device_id_differs="ignore"),
-        needs_device_id=deduplicator is not None and deduplicator.needs_datum_device_id,
-        device_id=_ANY_DEVICE,
-    )
 
 
 def _read(one: Given, options: argparse.Namespace, described: Manifest | None) -> Iterator[Block]:
@@ -464,11 +428,13 @@ def _read(one: Given, options: argparse.Namespace, described: Manifest | None) -
 def _tallied(one: Given, options: argparse.Namespace, described: Manifest | None) -> Tally:
     """Count what becomes of the records of a file or batch."""
     if one.is_batch:
-        with _reading_batch(one.path) as (reader, manifest):
+        from tidepool_ingest.cli.as_batch import name_of, reading_batch
+
+        with reading_batch(one.path) as (reader, manifest):
             tally = Tally(several=len(manifest.files) > 1)
             tally.take(reader, RecordChecker.of(manifest))
             tally.edits = dict(reader.changes)
-        is_given, name = bool(manifest.edits and manifest.edits.glucose_units), _name_of(one.path)
+        is_given, name = bool(manifest.edits and manifest.edits.glucose_units), name_of(one.path)
     else:
         with _reading(one, options, described) as (reader, checker):
             tally = Tally()
@@ -483,39 +449,6 @@ def _tallied(one: Given, options: argparse.Namespace, described: Manifest | None
         except GlucoseUnitsError as error:
             tally.hold = error
     return tally
-
-
-@contextmanager
-def _reading_batch(path: UPath) -> Iterator[tuple[RecordReader, Manifest]]:
-    """Provide what reads the records of a batch, once its manifest is one that `prepare` would take."""
-    local = local_path(path)
-    folder = path if local is None else UPath(local.absolute())
-    staged = _staged_at(folder)
-    if staged is None:
-        folder = given_folder(folder)
-    try:
-        manifest = read_manifest(folder, staged.user_id if staged else None)
-        checked_data_set(manifest)
-        with RecordReader.of(manifest, folder) as reader:
-            yield reader, manifest
-    except (BatchError, FileHeldError) as error:
-        raise (error.for_batch(named(staged)) if staged else error) from None
-
-
-def _name_of(path: UPath) -> str:
-    """Return what an error calls a batch."""
-    local = local_path(path)
-    staged = _staged_at(path if local is None else UPath(local.absolute()))
-    return named(staged) if staged else "of this folder"
-
-
-def _staged_at(folder: UPath) -> BatchFolder | None:
-    """Return the batch folder if it is where staging has them, else ``None``."""
-    day, user = folder.parent.parent, folder.parent
-    try:
-        return BatchFolder.at(day.parent, f"{day.name}/{user.name}/{folder.name}")
-    except BatchError:
-        return None
 
 
 def _exit_code(rejected: int) -> int:

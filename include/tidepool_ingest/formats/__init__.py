@@ -3,54 +3,132 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
-from typing import Any, Final, Self
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from upath import UPath
-
-from tidepool_ingest.formats.clarity import ClarityReader
 from tidepool_ingest.formats.json_array import JsonArrayReader
-from tidepool_ingest.formats.libreview import LibreViewReader
 from tidepool_ingest.formats.ndjson import NdjsonReader
-from tidepool_ingest.formats.nightscout import NightscoutReader
-from tidepool_ingest.formats.quarantine import QuarantineReader
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext
-from tidepool_ingest.formats.table import TableReader, mapping_of
-from tidepool_ingest.formats.tidepool_export import TidepoolExportReader
-from tidepool_ingest.formats.tidepool_export.telling import (
-    CODES,
-    UPLOAD_ID,
-    ExportKind,
-    ExportKindError,
-    ExportSigns,
-)
-from tidepool_ingest.formats.tidepool_web_export import TidepoolWebExportReader
-from tidepool_ingest.staging import manifest as manifests
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import FileOptions, Manifest, StagedFile
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN, WATCHED, read_at_most
+from tidepool_ingest.staging.storage import GIVEN, WATCHED, StoragePath, read_at_most
 
-FORMATS: Final[dict[str, type[Reader]]] = {
-    reader.name: reader
-    for reader in (
-        NdjsonReader,
-        JsonArrayReader,
-        TidepoolExportReader,
-        TidepoolWebExportReader,
-        TableReader,
-        QuarantineReader,
-        LibreViewReader,
-        ClarityReader,
-        NightscoutReader,
-    )
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from tidepool_ingest.formats.tidepool_export.telling import ExportSigns
+    from tidepool_ingest.staging.manifest import Manifest, StagedFile
+
+
+class Entry(NamedTuple):
+    """Where the reader of a format is, and what of it is asked of every file: only then is it imported.
+
+    :param module: the module, below this package.
+    :param reader: the class in it.
+    :param in_manifests: as in the class.
+    :param has_own_rows: as in the class.
+    :param is_recognized: whether it recognizes any text by its beginning.
+    :param json_signs: of what a JSON text has to hold for the class to recognize it: one of these names;
+        ``()`` for a class that recognizes none.
+    """
+
+    module: str
+    reader: str
+    in_manifests: bool = True
+    has_own_rows: bool = False
+    is_recognized: bool = True
+    json_signs: tuple[bytes, ...] = ()
+
+    def load(self) -> type[Reader]:
+        """Import the class."""
+        found: type[Reader] = getattr(import_module(f"{__name__}.{self.module}"), self.reader)
+        return found
+
+    def may_recognize(self, start: bytes) -> bool:
+        """Return whether the class may recognize a text."""
+        if not start.lstrip().startswith((b"{", b"[")):
+            return self.is_recognized
+        # A name may be written in escapes, if nobody does.
+        return self.is_recognized and any(
+            sign in start for sign in (*self.json_signs, b"\\u") if self.json_signs
+        )
+
+
+class Formats(MutableMapping[str, type[Reader]]):
+    """The readers by the names of their formats; what is an entry still is imported when it is asked for.
+
+    :param readers: the formats in the order in which they are tried.
+    """
+
+    def __init__(self, readers: Mapping[str, Entry | type[Reader]]) -> None:
+        self._readers = dict(readers)
+
+    def __getitem__(self, name: str) -> type[Reader]:
+        reader = self._readers[name]
+        if isinstance(reader, Entry):
+            reader = self._readers[name] = reader.load()
+        return reader
+
+    def __setitem__(self, name: str, reader: type[Reader]) -> None:
+        self._readers[name] = reader
+
+    def __delitem__(self, name: str) -> None:
+        del self._readers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def in_manifests(self) -> list[str]:
+        """Return the names of the formats that a manifest may name."""
+        return [name for name, reader in self._readers.items() if reader.in_manifests]
+
+    def recognized(self, start: bytes, *, has_own_rows: bool) -> str | None:
+        """Return the name of the format that recognizes a text.
+
+        :param start: the beginning of the text.
+        :param has_own_rows: whether of the formats with rows of their own, or of the others.
+        """
+        for name, reader in [*self._readers.items()]:
+            if reader.has_own_rows != has_own_rows:
+                continue
+            may = reader.may_recognize(start) if isinstance(reader, Entry) else True
+            if may and self[name].recognizes(start):
+                return name
+        return None
+
+
+READERS: Final[dict[str, Entry | type[Reader]]] = {
+    NdjsonReader.name: NdjsonReader,
+    JsonArrayReader.name: JsonArrayReader,
+    "tidepool-export": Entry("tidepool_export", "TidepoolExportReader", is_recognized=False),
+    "tidepool-web-export": Entry("tidepool_web_export", "TidepoolWebExportReader", is_recognized=False),
+    "table": Entry("table", "TableReader", has_own_rows=True, is_recognized=False),
+    "quarantine": Entry("quarantine", "QuarantineReader", in_manifests=False, json_signs=(b"position",)),
+    "libreview": Entry("libreview", "LibreViewReader", has_own_rows=True),
+    "clarity": Entry("clarity", "ClarityReader", has_own_rows=True),
+    "nightscout": Entry(
+        "nightscout",
+        "NightscoutReader",
+        has_own_rows=True,
+        json_signs=(b"created_at", b"date", b"mills", b"timestamp", b"startDate"),
+    ),
 }
+"""What ``FORMATS`` begins with: the readers that are loaded anyway, and where the others are."""
+
+FORMATS: Final = Formats(READERS)
 """The reader of each format, by its name."""
 
 RECORDS_FORMAT: Final = NdjsonReader.name
 """The format in which records are staged, and as which unrecognized text is read."""
+
+TABLE_FORMAT: Final = "table"
+"""The format of tables whose mapping a person has written."""
 
 
 def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
@@ -61,8 +139,10 @@ def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
     :raises BatchError: see :func:`tidepool_ingest.staging.manifest.read_manifest`; ``file-missing`` or
         ``table-mapping`` for the mapping of a table.
     """
-    known = [name for name, reader in FORMATS.items() if reader.in_manifests]
-    manifest = manifests.read_manifest(folder, folder_user_id, formats=known)
+    # Loaded only here, as models are that few files come with.
+    from tidepool_ingest.staging import manifest as manifests
+
+    manifest = manifests.read_manifest(folder, folder_user_id, formats=FORMATS.in_manifests())
     for index, file in enumerate(manifest.files):
         if untaken := sorted(file.given.keys() - taken_options(file.format)):
             raise BatchError(
@@ -77,14 +157,17 @@ def _with_mapping(folder: UPath, number: int, file: StagedFile) -> StagedFile:
     """Return a file with the mapping of its table in the place of the mapping's file name."""
     if FORMATS[file.format].options.isdisjoint({"table"}):
         return file
+    from tidepool_ingest.formats.table import mapping_of
+    from tidepool_ingest.staging.manifest_terms import MAX_MANIFEST_BYTES, StrictJsonError, strict_json
+
     raw: object = file.table
     if isinstance(raw, str):
-        content = read_at_most(folder / raw, manifests.MAX_MANIFEST_BYTES, missing="file-missing")
-        if len(content) > manifests.MAX_MANIFEST_BYTES:
+        content = read_at_most(folder / raw, MAX_MANIFEST_BYTES, missing="file-missing")
+        if len(content) > MAX_MANIFEST_BYTES:
             raise BatchError("table-mapping", file_number=number, detail="its file is too large")
         try:
-            raw = manifests.strict_json(content)
-        except manifests.StrictJsonError as error:
+            raw = strict_json(content)
+        except StrictJsonError as error:
             raise BatchError("table-mapping", file_number=number, detail=error.detail) from None
     mapping_of(raw, number)
     return file.model_copy(update={"table": raw})
@@ -95,6 +178,8 @@ def taken_options(name: str) -> frozenset[str]:
 
     :param name: the format.
     """
+    from tidepool_ingest.staging.manifest import FileOptions
+
     return frozenset(FileOptions.model_fields[option].alias or option for option in FORMATS[name].options)
 
 
@@ -107,7 +192,7 @@ def converters_of(manifest: Manifest) -> dict[str, int]:
     return {name: version for name, version in versions.items() if version}
 
 
-def guess_format(source: UPath) -> str:
+def guess_format(source: StoragePath) -> str:
     """Return the name of a data file's format by how the file begins.
 
     An export of Tidepool's is not recognized by that: :func:`recognized_format` looks at its rows as well.
@@ -116,22 +201,17 @@ def guess_format(source: UPath) -> str:
     :raises BatchError: it cannot be read or expanded, or is no text of records.
     """
     file = SourceFile(source, RECORDS_FORMAT, below_root=GIVEN)
-    if name := _recognized_table(file.start()):
+    if name := FORMATS.recognized(file.start(), has_own_rows=True):
         return name
     for piece in file.text():
         if start := piece.lstrip():
-            others = (name for name, reader in FORMATS.items() if not reader.has_own_rows)
-            recognized = (name for name in others if FORMATS[name].recognizes(start))
-            return next(recognized, RECORDS_FORMAT)
+            return FORMATS.recognized(start, has_own_rows=False) or RECORDS_FORMAT
     raise BatchError("file-empty")
 
 
-def _recognized_table(start: bytes) -> str | None:
-    tables = (name for name, reader in FORMATS.items() if reader.has_own_rows and reader.recognizes(start))
-    return next(tables, None)
-
-
-_EXPORTS: Final = {reader.kind: reader.name for reader in (TidepoolExportReader, TidepoolWebExportReader)}
+_EXPORTS: Final = ("tidepool-export", "tidepool-web-export")
+_UPLOAD_ID: Final = b"uploadId"
+_PLAIN: Final = (NdjsonReader.name, JsonArrayReader.name)
 
 
 def is_export(name: str) -> bool:
@@ -139,7 +219,7 @@ def is_export(name: str) -> bool:
 
     :param name: the format.
     """
-    return name in _EXPORTS.values()
+    return name in _EXPORTS
 
 
 def may_be_export(name: str) -> bool:
@@ -147,7 +227,7 @@ def may_be_export(name: str) -> bool:
 
     :param name: the format.
     """
-    return is_export(name) or FORMATS[name] in (NdjsonReader, JsonArrayReader)
+    return is_export(name) or name in _PLAIN
 
 
 def told_format(name: str, signs: ExportSigns) -> str:
@@ -157,17 +237,20 @@ def told_format(name: str, signs: ExportSigns) -> str:
     :param signs: what its rows show.
     :raises ExportKindError: it mixes both exports, or may be either where that matters.
     """
+    from tidepool_ingest.formats.tidepool_export.telling import CODES, ExportKind, ExportKindError
+
+    exports = {ExportKind.DATA_API: "tidepool-export", ExportKind.WEB_PAGE: "tidepool-web-export"}
     found = signs.kind(is_export=is_export(name))
-    if found in _EXPORTS:
-        return _EXPORTS[found]
+    if found in exports:
+        return exports[found]
     if is_export(name):
-        signs.check(next(kind for kind, export in _EXPORTS.items() if export == name))
+        signs.check(next(kind for kind, export in exports.items() if export == name))
     elif found is not ExportKind.EITHER:
         raise ExportKindError(CODES[found])
     return name
 
 
-def recognized_format(source: UPath) -> str:
+def recognized_format(source: StoragePath) -> str:
     """Return the name of a data file's format by how it begins, and by all of its rows where that matters.
 
     Only of a file whose first record names its data set are all rows looked at.
@@ -179,13 +262,22 @@ def recognized_format(source: UPath) -> str:
     name = guess_format(source)
     if not may_be_export(name):
         return name
-    signs = ExportSigns()
+    signs: ExportSigns | None = None
     with SourceReader([SourceFile(source, name, below_root=GIVEN)], as_rows=True) as reader:
-        for number, block in enumerate(reader):
-            if number == 0 and not (is_export(name) or _begins_as_export(block)):
-                return name
+        for block in reader:
+            if signs is None:
+                if not (is_export(name) or _begins_as_export(block)):
+                    return name
+                signs = _no_signs()
             signs.see_block(block)
-    return told_format(name, signs)
+    return told_format(name, signs or _no_signs())
+
+
+def _no_signs() -> ExportSigns:
+    # Loaded only here: few files are exports of Tidepool's.
+    from tidepool_ingest.formats.tidepool_export.telling import ExportSigns
+
+    return ExportSigns()
 
 
 class PlainFiles:
@@ -205,7 +297,7 @@ class PlainFiles:
         """Look at a block of records as staged."""
         if block.file_number not in self._signs:
             begins_as_one = block.file_number in self._plain and _begins_as_export(block)
-            self._signs[block.file_number] = ExportSigns() if begins_as_one else None
+            self._signs[block.file_number] = _no_signs() if begins_as_one else None
         signs = self._signs[block.file_number]
         if signs is not None:
             signs.see_block(block)
@@ -216,14 +308,13 @@ class PlainFiles:
         :raises ExportKindError: saying which format to name, or what to find out.
         """
         for number, signs in self._signs.items():
-            found = ExportKind.EITHER if signs is None else signs.kind(is_export=False)
-            if found not in (ExportKind.EITHER, ExportKind.DATA_API):
-                raise ExportKindError(CODES[found], file_number=number)
+            if signs is not None:
+                signs.check_plain(number)
 
 
 def _begins_as_export(block: Block) -> bool:
     """Return whether the first record of a file names its data set, as all of an export do."""
-    return any(UPLOAD_ID.encode() in line for line in block.lines[:1])
+    return any(_UPLOAD_ID in line for line in block.lines[:1])
 
 
 class SourceReader:

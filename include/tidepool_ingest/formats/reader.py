@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, NamedTuple
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from tidepool_ingest.local_times import Period
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 BLOCK_RECORDS = 500
 """Most records in a block: decoded, they fit into a processor's cache, and each is used several times."""

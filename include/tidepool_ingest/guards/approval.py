@@ -17,7 +17,7 @@ from tidepool_ingest.ledger import (
     Ledger,
     TaskOrigin,
 )
-from tidepool_ingest.options import RejectionLimit
+from tidepool_ingest.rejection_limit import RejectionLimit
 
 TOO_MANY_REJECTED = "too-many-refused"
 """Why a batch waits for a person."""

@@ -22,7 +22,7 @@ from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block, ClockSigns, Device, Reader, ReadingContext
 from tidepool_ingest.local_times import DAY, HOUR, timezone_names
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import MeantAs
+from tidepool_ingest.staging.manifest_terms import MeantAs
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import GIVEN
 
@@ -152,7 +152,7 @@ def _reader(
                 file.format,
                 file.number,
                 below_root=GIVEN,
-                options=file.options.model_copy(update=options),
+                options=file.options.model_copy(update=options) if options else file.said,
             )
             for file in files
         ],

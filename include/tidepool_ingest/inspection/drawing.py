@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from tidepool_ingest.coverage import HOURS, Column, full_hour, level_of, passes_in
 from tidepool_ingest.inspection.findings import GlucoseFound
+from tidepool_ingest.texts import MONTHS
 
 MOST_DAYS_IN_A_ROW: Final = 31
 """Days that are drawn in one row, each as wide as there is room; of more, each month or year has its own."""
@@ -24,20 +25,6 @@ MOST_MONTHS: Final = 12
 MOST_YEARS: Final = 40
 """Years that are drawn, the latest ones, for the page not to grow with what nobody looks at."""
 
-MONTHS: Final = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
 WEEKDAYS: Final = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
 BARS_HEIGHT: Final = 100

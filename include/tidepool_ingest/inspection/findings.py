@@ -5,45 +5,28 @@ They hold health data. They go to the terminal or the file of whoever asked, and
 
 from __future__ import annotations
 
-import re
 from datetime import date, datetime, tzinfo
-from inspect import cleandoc
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from pydantic.alias_generators import to_camel
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 SCHEMA_VERSION = 1
 """Of the JSON; counted up when a member goes or changes its meaning, not when one comes."""
 
 
-def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
-    """Put what a model's docstring says of each field where a JSON Schema has it."""
-    said, *fields = re.split(r"\n:param ", cleandoc(model.__doc__ or ""))
-    schema["description"] = _plain(said)
-    schema.pop("additionalProperties", None)  # a later version may have more of them
-    for name, _, text in (field.partition(": ") for field in fields):
-        schema["properties"][to_camel(name)]["description"] = _plain(text)
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r":class:`(\w+)`", r"\1", text).replace("``", "`").split())
-
-
-class DescribedModel(BaseModel):
+class DescribedModel(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A model whose schema says what its docstring does; of what ``--json`` of a command writes."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        extra="forbid",
-        frozen=True,
-        json_schema_extra=_describe,
-        validate_by_alias=True,
-        validate_by_name=True,
-    )
+    def but(self, **changes: Any) -> Self:
+        """Return the same with other values.
+
+        :param changes: these, by field.
+        """
+        return replace(self, **changes)
 
 
-class InspectedFile(DescribedModel):
+class InspectedFile(DescribedModel, frozen=True, kw_only=True):
     """One of the files.
 
     :param name: as it was typed.
@@ -60,7 +43,7 @@ class InspectedFile(DescribedModel):
     rows: int
 
 
-class InspectedDevice(DescribedModel):
+class InspectedDevice(DescribedModel, frozen=True, kw_only=True):
     """A device of which the files hold rows.
 
     :param serial: what distinguishes its rows, for ``--serial``; empty where the files know one device only.
@@ -68,10 +51,10 @@ class InspectedDevice(DescribedModel):
     """
 
     serial: str = ""
-    fields: dict[str, JsonValue] = {}
+    fields: dict[str, Any] = {}
 
 
-class TypeFound(DescribedModel):
+class TypeFound(DescribedModel, frozen=True, kw_only=True):
     """Records of one type.
 
     :param type: Tidepool's type.
@@ -88,7 +71,7 @@ class TypeFound(DescribedModel):
     last: datetime | None = None
 
 
-class ReasonFound(DescribedModel):
+class ReasonFound(DescribedModel, frozen=True, kw_only=True):
     """Records or rows that are not taken, or are taken with a warning, for one reason.
 
     :param code: the reason, see docs/codes.md.
@@ -105,7 +88,7 @@ class ReasonFound(DescribedModel):
     places: tuple[str, ...] = ()
 
 
-class Hold(DescribedModel):
+class Hold(DescribedModel, frozen=True, kw_only=True):
     """Why a run would stop at the files as they are.
 
     :param code: of docs/errors.md.
@@ -120,7 +103,7 @@ class Hold(DescribedModel):
     detail: str = ""
 
 
-class ZoneEvidence(DescribedModel):
+class ZoneEvidence(DescribedModel, frozen=True, kw_only=True):
     """Something that the files show of the zone that their local times are in.
 
     :param kind: ``summer-time`` (a change of clocks that is in the data, or is not), ``generated-on`` (when
@@ -137,7 +120,7 @@ class ZoneEvidence(DescribedModel):
     supports: Literal["for", "against", "neither"] = "neither"
 
 
-class ZoneFinding(DescribedModel):
+class ZoneFinding(DescribedModel, frozen=True, kw_only=True):
     """Which time zone the files' times are in.
 
     :param needed: whether the format's rows are local times, so that somebody has to say the zone.
@@ -158,7 +141,7 @@ class ZoneFinding(DescribedModel):
     evidence: tuple[ZoneEvidence, ...] = ()
 
 
-class Gap(DescribedModel):
+class Gap(DescribedModel, frozen=True, kw_only=True):
     """A time without readings of a sensor that sends regularly.
 
     :param start: instant of the last reading before it.
@@ -181,7 +164,7 @@ class Gap(DescribedModel):
         return "clocks went forward" if before < after else "clocks went back"
 
 
-class Suspicion(DescribedModel):
+class Suspicion(DescribedModel, frozen=True, kw_only=True):
     """Values that are valid and look wrong.
 
     :param kind: ``units`` (some look like mmol/L), ``converted`` (multiplied by 18), ``flat-line``,
@@ -198,7 +181,7 @@ class Suspicion(DescribedModel):
     first: datetime | None = None
 
 
-class HourOfDay(DescribedModel):
+class HourOfDay(DescribedModel, frozen=True, kw_only=True):
     """Glucose in one hour of the day, in the unit of :class:`GlucoseFound`.
 
     :param hour: from 0 to 23.
@@ -211,7 +194,7 @@ class HourOfDay(DescribedModel):
     percentiles: tuple[float, float, float, float, float]
 
 
-class GlucoseFound(DescribedModel):
+class GlucoseFound(DescribedModel, frozen=True, kw_only=True):
     """Glucose values, of sensors if there are any, else of meters.
 
     :param unit: the unit in which most records state them, ``mg/dL`` or ``mmol/L``; that of all numbers here.
@@ -236,7 +219,7 @@ class GlucoseFound(DescribedModel):
     hours: tuple[HourOfDay, ...] = ()
 
 
-class DayFound(DescribedModel):
+class DayFound(DescribedModel, frozen=True, kw_only=True):
     """One local day.
 
     :param day: which.
@@ -257,7 +240,7 @@ class DayFound(DescribedModel):
     carbs: float = 0
 
 
-class Overlap(DescribedModel):
+class Overlap(DescribedModel, frozen=True, kw_only=True):
     """An upload that the ledger knows, of the same device and of some of the same days.
 
     :param label: its label.
@@ -276,7 +259,7 @@ class Overlap(DescribedModel):
     records: int
 
 
-class ColumnFound(DescribedModel):
+class ColumnFound(DescribedModel, frozen=True, kw_only=True):
     """A column of a table that no mapping explains.
 
     :param name: as the header has it.
@@ -291,7 +274,7 @@ class ColumnFound(DescribedModel):
     meaning: Literal["", "time", "glucose", "carbs", "insulin", "device"] = ""
 
 
-class UnmappedTable(DescribedModel):
+class UnmappedTable(DescribedModel, frozen=True, kw_only=True):
     """A table of no format that is told by its headings: what a mapping of it may be.
 
     :param columns: its columns, in their order.
@@ -303,12 +286,12 @@ class UnmappedTable(DescribedModel):
 
     columns: tuple[ColumnFound, ...]
     rows: int
-    draft: dict[str, JsonValue] | None = None
+    draft: dict[str, Any] | None = None
     needs_zone: bool = False
     questions: tuple[str, ...] = ()
 
 
-class Inspection(DescribedModel):
+class Inspection(DescribedModel, frozen=True, kw_only=True):
     """What one file is, or several that are read together.
 
     :param files: them.
@@ -344,7 +327,7 @@ class Inspection(DescribedModel):
     holds: tuple[Hold, ...] = ()
     is_readable: bool = True
     devices: tuple[InspectedDevice, ...] = ()
-    zone: ZoneFinding = Field(default_factory=lambda: ZoneFinding(needed=False))
+    zone: ZoneFinding = field(default_factory=lambda: ZoneFinding(needed=False))
     first: datetime | None = None
     last: datetime | None = None
     rows: int = 0
@@ -367,7 +350,7 @@ class Inspection(DescribedModel):
     table: UnmappedTable | None = None
 
 
-class Inspections(DescribedModel):
+class Inspections(DescribedModel, frozen=True, kw_only=True):
     """What ``tidepool-ingest inspect --json`` writes. It holds health data.
 
     :param version: of this schema; counted up when a member goes or changes its meaning, not when one comes.

@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, get_args
-
-from upath import UPath
+from typing import TYPE_CHECKING, Final, get_args
 
 from tidepool_ingest.errors import IngestError, as_sentence
-from tidepool_ingest.formats import FORMATS
+from tidepool_ingest.formats import FORMATS, TABLE_FORMAT
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block, Device, ReadingContext, RejectedRow, Row
 from tidepool_ingest.formats.row_counts import place_of
-from tidepool_ingest.formats.table import TableReader
-from tidepool_ingest.formats.table.parquet import PARQUET_MAGIC
-from tidepool_ingest.formats.table.workbook import WORKBOOK_MAGIC
 from tidepool_ingest.inspection.findings import (
     Hold,
     InspectedDevice,
@@ -40,8 +35,12 @@ from tidepool_ingest.prepare.reasons import Reasons
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staging.compression import compression_of
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import FileOptions, MeantAs
-from tidepool_ingest.staging.source_file import SourceFile, given_files
+from tidepool_ingest.staging.manifest_terms import MeantAs
+from tidepool_ingest.staging.source_file import PARQUET_MAGIC, WORKBOOK_MAGIC, SourceFile, given_files
+from tidepool_ingest.staging.storage import StoragePath
+
+if TYPE_CHECKING:
+    from tidepool_ingest.staging.manifest import FileOptions
 
 RELEASABLE: Final = frozenset(get_args(MeantAs))
 """Codes of what holds a batch until somebody says that it is meant so."""
@@ -54,20 +53,25 @@ class Source:
     :param paths: the files, the endings of which show the compression.
     :param names: what they are called by whoever asked, in the same order.
     :param format: their format.
-    :param options: how they are to be read.
+    :param options: how they are to be read, if anything is said about it.
     :param meant_as: codes of what would hold a batch of them and is as it is meant to be.
     """
 
-    paths: Sequence[UPath]
+    paths: Sequence[StoragePath]
     names: Sequence[str]
     format: str
-    options: FileOptions
+    options: FileOptions | None
     meant_as: tuple[str, ...] = ()
 
     def files(self, **options: object) -> list[SourceFile]:
         """Return the files to be read, with some options changed."""
-        chosen = self.options.model_copy(update=options)
-        return given_files([(path, self.format) for path in self.paths], chosen)
+        files = [(path, self.format) for path in self.paths]
+        if not options:
+            return given_files(files, self.options)
+        # Loaded only here: records need no options.
+        from tidepool_ingest.staging.manifest import FileOptions
+
+        return given_files(files, (self.options or FileOptions()).model_copy(update=options))
 
 
 def inspect_source(source: Source) -> list[Inspection]:
@@ -150,7 +154,7 @@ def kind_of(file: SourceFile, name: str) -> str:
     if start.startswith(PARQUET_MAGIC):
         return "Parquet"
     if start.startswith(WORKBOOK_MAGIC):
-        return "Excel" if name == TableReader.name else ""
+        return "Excel" if name == TABLE_FORMAT else ""
     return "JSON" if start[:1] in (b"{", b"[") else "CSV" if name else ""
 
 
@@ -162,7 +166,7 @@ def _inspected(
     files = source.files(**options)
     with RecordReader(files, context=context) as reader:
         devices = reader.devices()
-        if len(devices) < 2 or source.options.serial is not None:
+        if len(devices) < 2 or (source.options and source.options.serial is not None):
             return [_one(source, zone, holds, reader, devices)]
     made = []
     for device in devices:

@@ -14,8 +14,6 @@ from datetime import date
 from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 
-from upath import UPath
-
 from tidepool_ingest.formats.delimited import SHORT_CELL, delimiter_of, first_rows
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.table import TableReader, kind_of_table, mapping_of, open_table
@@ -26,7 +24,7 @@ from tidepool_ingest.inspection.inspecting import hold_of, kind_of
 from tidepool_ingest.staging.compression import compression_of
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import UNKNOWN_TABLE, SourceFile, other_encoding, other_kind
-from tidepool_ingest.staging.storage import GIVEN
+from tidepool_ingest.staging.storage import GIVEN, StoragePath
 
 FIRST_ROWS: Final = 300
 """Rows of which each cell is looked at; of those after them, one in :data:`THEN_ONE_IN`."""
@@ -371,7 +369,7 @@ def _rule(column: _Column, record: dict[str, Any], *, is_amount: bool = False) -
     return {"record": record}
 
 
-def inspect_unrecognized(path: UPath, name: str, error: BatchError | FileHeldError) -> Inspection:
+def inspect_unrecognized(path: StoragePath, name: str, error: BatchError | FileHeldError) -> Inspection:
     """Inspect a file of no format that is recognized: it may be a table, or it is said what else it is.
 
     :param path: the file, the ending of which shows the compression.

@@ -110,7 +110,7 @@ def find_zone(files: Sequence[SourceFile]) -> ZoneFinding:
 
 
 def _stated(file: SourceFile) -> tuple[Period, ...]:
-    stated = file.options.timezone
+    stated = None if file.said is None else file.said.timezone
     if stated is None:
         return ()
     if isinstance(stated, str):
@@ -166,9 +166,7 @@ def with_rhythm(zone: ZoneFinding, meals: Sequence[int]) -> ZoneFinding:
         f"Meals and doses are rarest from {start:02}:00 to {(start + NIGHT_HOURS) % len(meals):02}:00 UTC. "
         f"If that is at night, the clock is some {where}: a hint only."
     )
-    return zone.model_copy(
-        update={"evidence": (*zone.evidence, ZoneEvidence(kind="daily-rhythm", sentence=sentence))}
-    )
+    return zone.but(evidence=(*zone.evidence, ZoneEvidence(kind="daily-rhythm", sentence=sentence)))
 
 
 class _Judge:

@@ -22,7 +22,8 @@ from tidepool_ingest.prepare.step import prepare_batch
 from tidepool_ingest.staged_batch import ApiHostOf, folder_of
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import MANIFEST_NAME, Manifest
+from tidepool_ingest.staging.manifest import Manifest
+from tidepool_ingest.staging.manifest_terms import MANIFEST_NAME
 from tidepool_ingest.staging.storage import (
     IN_BATCH,
     SHARED_FILE,

@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Self
-
-from upath import UPath
+from typing import TYPE_CHECKING, Self
 
 from tidepool_ingest.formats import PlainFiles, SourceReader
 from tidepool_ingest.formats.reader import Block, Candidate, Device, ReadingContext
@@ -17,8 +15,12 @@ from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.digests import content_digest
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staging.edits import Edits
-from tidepool_ingest.staging.manifest import Manifest, RecordEdits
 from tidepool_ingest.staging.source_file import SourceFile, files_of
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from tidepool_ingest.staging.manifest import Manifest, RecordEdits
 
 
 class RecordReader:
@@ -42,7 +44,7 @@ class RecordReader:
     ) -> None:
         self._edits = Edits(edits) if edits else None
         self._plain = plain or PlainFiles(())
-        self._uncounted = Edits(edits or RecordEdits())
+        self._uncounted = Edits(edits) if edits else None
         self._checker = checker or RecordChecker()
         units_are_given = bool(edits and edits.glucose_units)
         context = context or ReadingContext()
@@ -112,7 +114,7 @@ class RecordReader:
         self._plain.check()
 
     def _accepts(self, line: bytes) -> Candidate | None:
-        text = self._uncounted.apply(line)
+        text = line if self._uncounted is None else self._uncounted.apply(line)
         (validated,) = validate_lines([text])
         datum = None if validated.problems else validated.datum
         if datum is None or self._checker.check_record(datum, ()).rejected:

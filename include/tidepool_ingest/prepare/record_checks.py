@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from tidepool_ingest.model import (
     EMBEDDING_TYPES,
@@ -17,7 +17,10 @@ from tidepool_ingest.model import (
 )
 from tidepool_ingest.model.gotime import Instant, parse_instant, parse_local_time
 from tidepool_ingest.model.problems import DEVICE_ID_DIFFERS
-from tidepool_ingest.staging.manifest import CheckOutcome, Manifest, RecordChecks
+from tidepool_ingest.staging.manifest_terms import USUAL_OUTCOME, CheckOutcome
+
+if TYPE_CHECKING:
+    from tidepool_ingest.staging.manifest import Manifest, RecordChecks
 
 DEVICE_ID_MISSING: Final = "staged-device-id-missing"
 """The deduplicator needs a ``deviceId`` on every datum: without one Tidepool answers 500 to the request. Such
@@ -82,13 +85,12 @@ class RecordChecker:
         needs_device_id: bool = False,
         device_id: str | None = None,
     ) -> None:
-        chosen = checks or RecordChecks()
         self._outcomes: dict[str, CheckOutcome] = {
             DEVICE_ID_MISSING: "refuse",
-            TIME_NOT_UTC: chosen.time_not_utc,
-            DEVICE_ID_DIFFERS: chosen.device_id_differs,
-            UNITS_MIXED: chosen.units_mixed,
-            DEVICE_TIME_DIFFERS: chosen.device_time_differs,
+            TIME_NOT_UTC: checks.time_not_utc if checks else USUAL_OUTCOME,
+            DEVICE_ID_DIFFERS: checks.device_id_differs if checks else USUAL_OUTCOME,
+            UNITS_MIXED: checks.units_mixed if checks else USUAL_OUTCOME,
+            DEVICE_TIME_DIFFERS: checks.device_time_differs if checks else USUAL_OUTCOME,
         }
         self._needs_device_id = needs_device_id
         self._device_id = device_id

@@ -59,7 +59,7 @@ from tidepool_ingest.model.deduplicators import (
     deduplicator_named,
 )
 from tidepool_ingest.model.gotime import parse_instant
-from tidepool_ingest.options import RejectionLimit, RunOptions
+from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.parts import UploadHistory, opens_another, part_limit, register_parts
 from tidepool_ingest.prepare.summary import (
     PrepareSummary,
@@ -68,6 +68,7 @@ from tidepool_ingest.prepare.summary import (
     summary_of,
 )
 from tidepool_ingest.prepare.writer import write_batch
+from tidepool_ingest.rejection_limit import RejectionLimit
 from tidepool_ingest.staged_batch import (
     ApiHostOf,
     StagedBatch,

@@ -12,7 +12,7 @@ from tidepool_ingest.formats.tidepool_export.cleaning import PLATFORM_FIELDS
 from tidepool_ingest.guards import Decision, QuarantineLimitError
 from tidepool_ingest.ledger import Rejection
 from tidepool_ingest.model import masked_pointer
-from tidepool_ingest.options import RejectionLimit
+from tidepool_ingest.rejection_limit import RejectionLimit
 from tidepool_ingest.staging.work_area import PreparedBatch
 from tidepool_ingest.texts import counted
 

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue, ValidationError
-from upath import UPath
 
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.formats import (
@@ -33,20 +32,15 @@ from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.stage.already import AlreadyStaged
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import (
-    BATCH_ID_PATTERN,
-    MANIFEST_NAME,
-    Manifest,
-    RecordEdits,
-    StagedFile,
-    is_batch_id,
-)
+from tidepool_ingest.staging.manifest import Manifest, RecordEdits, StagedFile
+from tidepool_ingest.staging.manifest_terms import BATCH_ID_PATTERN, MANIFEST_NAME, is_batch_id
 from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import (
     GIVEN,
     IN_BATCH,
     SHARED_FILE,
     SHARED_FOLDER,
+    StoragePath,
     WholeFileWriter,
     exists,
     make_folder,
@@ -54,6 +48,9 @@ from tidepool_ingest.staging.storage import (
     write_whole,
 )
 from tidepool_ingest.texts import first_problem, problem_of, without_padding
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 RECORDS_NAME = "records.ndjson.gz"
 """Name of the data file of a staged batch."""
@@ -211,7 +208,7 @@ class Spool:
 
 
 def stage(
-    source: UPath,
+    source: StoragePath,
     root: UPath,
     user_id: str,
     *,

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
-from typing import Final, TypeAlias
-
-from upath import UPath
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tidepool_ingest.formats import read_manifest
 from tidepool_ingest.staging.batches import LISTINGS_AT_ONCE, BatchFolder, batches_of, days
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, content_key
 from tidepool_ingest.staging.storage import sha256_of
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 

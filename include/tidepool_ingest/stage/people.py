@@ -10,10 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn
-
-from pydantic import JsonValue
-from upath import UPath
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tidepool_ingest.formats.delimited import DelimitedText, Rows
 from tidepool_ingest.formats.table import TableReader, mapping_of, open_table
@@ -23,7 +20,11 @@ from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.stage import SPOOL_BYTES, Output
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN
+from tidepool_ingest.staging.storage import GIVEN, StoragePath, as_upath
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+    from upath import UPath
 
 MAX_PEOPLE: Final = 10_000
 """Most people in one file, and most ids in it that are nobody's; more mean that a column is another one."""
@@ -71,7 +72,7 @@ class People:
     rows: int
 
 
-def read_users(path: UPath) -> dict[str, str]:
+def read_users(path: StoragePath) -> dict[str, str]:
     """Read who is who: two columns below their names, the id in the table and the Tidepool user.
 
     :param path: a CSV.
@@ -101,7 +102,7 @@ def read_users(path: UPath) -> dict[str, str]:
     return users
 
 
-def _pairs(path: UPath) -> Iterator[tuple[str, str, int]]:
+def _pairs(path: StoragePath) -> Iterator[tuple[str, str, int]]:
     for rows in DelimitedText(SourceFile(path, TableReader.name, below_root=GIVEN)).rows():
         for line, *_ in rows.rejected:
             _refuse(line, "it cannot be read")
@@ -117,7 +118,7 @@ def _refuse(line: int, problem: str) -> NoReturn:
 
 
 def split(
-    source: UPath,
+    source: StoragePath,
     raw: Mapping[str, JsonValue],
     split_by: Sequence[str],
     users: Mapping[str, str],
@@ -201,7 +202,7 @@ class _Splitting:
         for output in self._outputs.values():
             output.flush()
         parts = [
-            Person(key[0], self._users[key[0]], UPath(output.path), output.records)
+            Person(key[0], self._users[key[0]], as_upath(output.path), output.records)
             for key, output in self._outputs.items()
         ]
         if not self._rows:

@@ -12,18 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import Any, Final
-
-from pydantic import JsonValue
-from upath import UPath
+from typing import TYPE_CHECKING, Any, Final
 
 from tidepool_ingest import __version__
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.formats import SourceReader
+from tidepool_ingest.formats import TABLE_FORMAT, SourceReader
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Device, ReadingContext
 from tidepool_ingest.formats.row_counts import RowCounts
-from tidepool_ingest.formats.table import TableReader
 from tidepool_ingest.model import data_set_problems, masked_pointer
 from tidepool_ingest.model.deduplicators import CONTINUOUS, NORMAL, deduplicator_named
 from tidepool_ingest.privacy import short_hash
@@ -38,7 +34,6 @@ from tidepool_ingest.stage import (
     unpadded_fields,
 )
 from tidepool_ingest.stage.already import AlreadyStaged
-from tidepool_ingest.stage.people import People
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.compression import compression_of
 from tidepool_ingest.staging.errors import BatchError
@@ -50,7 +45,13 @@ from tidepool_ingest.staging.manifest import (
     default_deduplicator,
 )
 from tidepool_ingest.staging.source_file import SourceFile, given_files
-from tidepool_ingest.staging.storage import GIVEN, read_blocks
+from tidepool_ingest.staging.storage import GIVEN, StoragePath, read_blocks
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+    from upath import UPath
+
+    from tidepool_ingest.stage.people import People
 
 EXPORT_NAME: Final = "export"
 """Name of a file in a batch, before its endings: its own may name a person."""
@@ -141,7 +142,7 @@ class Description:
 
 
 def stage_export(
-    sources: Sequence[UPath],
+    sources: Sequence[StoragePath],
     root: UPath,
     user_id: str,
     file_format: str,
@@ -206,7 +207,7 @@ def stage_people(
     for part in people.parts:
         check_arguments(part.user_id, description.batch_id, description.edits)
         try:
-            staging.read([part.path], TableReader.name, part.user_id)
+            staging.read([part.path], TABLE_FORMAT, part.user_id)
         except (BatchError, FileHeldError) as error:
             held.append((part.study_id, error))
     if held:
@@ -231,9 +232,9 @@ class _Staging:
         optional = {name: getattr(description, name) for name in _IN_MANIFEST}
         self._optional = {name: value for name, value in optional.items() if value}
         self._now = datetime.now(UTC)
-        self._read: list[tuple[str, Sequence[UPath], _Read, Manifest]] = []
+        self._read: list[tuple[str, Sequence[StoragePath], _Read, Manifest]] = []
 
-    def read(self, sources: Sequence[UPath], file_format: str, user_id: str) -> None:
+    def read(self, sources: Sequence[StoragePath], file_format: str, user_id: str) -> None:
         """Read files of a user as a run would read them."""
         said = self._description
         read = list(_read_devices(sources, file_format, said.options, self._context, self._fields))
@@ -277,7 +278,7 @@ def _digest(read: _Read) -> str:
 
 
 def _read_devices(
-    sources: Sequence[UPath],
+    sources: Sequence[StoragePath],
     file_format: str,
     options: FileOptions,
     context: ReadingContext,
@@ -311,7 +312,7 @@ def _read_devices(
             yield _read(reader, files, device)
 
 
-def _files(sources: Sequence[UPath], file_format: str, options: FileOptions) -> list[SourceFile]:
+def _files(sources: Sequence[StoragePath], file_format: str, options: FileOptions) -> list[SourceFile]:
     return given_files([(source, file_format) for source in sources], options)
 
 

@@ -9,15 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import blake2b, sha256
-from typing import Any, NamedTuple
-
-from upath import UPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.privacy import is_user_id, short_hash
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.local import NotRegularError
-from tidepool_ingest.staging.manifest import MANIFEST_NAME, is_batch_id
+from tidepool_ingest.staging.manifest_terms import MANIFEST_NAME, is_batch_id
 from tidepool_ingest.staging.storage import (
     IN_BATCH,
     entries_of,
@@ -29,6 +27,9 @@ from tidepool_ingest.staging.storage import (
     reading,
     walked,
 )
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HIDDEN = (".", "_")

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING
 
 from tidepool_ingest.deep_json import dumps, loads
-from tidepool_ingest.staging.manifest import GlucoseUnits, RecordEdits
 from tidepool_ingest.staging.splice import (
     EACH,
     Cut,
@@ -22,6 +20,12 @@ from tidepool_ingest.staging.splice import (
     values_at,
     with_member,
 )
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from tidepool_ingest.staging.manifest import RecordEdits
+    from tidepool_ingest.staging.manifest_terms import GlucoseUnits
 
 _LEVEL_ALERTS = ("urgentLow", "urgentLowPredicted", "low", "lowPredicted", "high", "highPredicted")
 _RATE_ALERTS = ("fall", "rise")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
@@ -26,13 +25,30 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
-from upath import UPath
 
 from tidepool_ingest.local_times import timezone_names
 from tidepool_ingest.privacy import USER_ID_PATTERN
 from tidepool_ingest.staging.errors import BatchError
+from tidepool_ingest.staging.manifest_terms import (
+    BATCH_ID_PATTERN,
+    DEFAULT_CONTINUOUS_DEDUPLICATOR,
+    DEFAULT_DEDUPLICATOR,
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    MAX_NAME_LENGTH,
+    USUAL_OUTCOME,
+    CheckOutcome,
+    DateOrder,
+    GlucoseUnits,
+    MeantAs,
+    StrictJsonError,
+    strict_json,
+)
 from tidepool_ingest.staging.storage import read_at_most
-from tidepool_ingest.texts import first_problem, problem_of
+from tidepool_ingest.texts import first_problem
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 ORIGIN_TEXT_LENGTH: Final = 100
 """Characters of an origin's id and name (Platform: data/types/common/origin/origin.go)."""
@@ -45,51 +61,16 @@ OriginType = Literal["application", "device", "manual", "service"]
 
 _OriginText = Annotated[str, Field(min_length=1, max_length=ORIGIN_TEXT_LENGTH)]
 
-MANIFEST_NAME = "manifest.json"
-
-MAX_MANIFEST_BYTES = 1024 * 1024
-"""Largest manifest read; one names some files, not their content."""
-
-MAX_NAME_LENGTH = 200
-"""Characters of a file name or batch id: storages allow 255 bytes, and work files add to them."""
-
 MAX_CONNECTION_LENGTH = 200
 """Characters of the name of an Airflow connection."""
 
 MAX_INDEXED_LENGTH = 500
 """Characters of ``client.name`` and of ``deviceId``, by which the ledger finds a feed and a device."""
 
-BATCH_ID_PATTERN = rf"^[^\s._/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{{0,{MAX_NAME_LENGTH - 1}}}$"
-"""A plain folder name; those that begin with ``.`` or ``_`` are not batches."""
-
-DEFAULT_DEDUPLICATOR = "org.tidepool.deduplicator.device.deactivate.hash"
-"""For the create body when the manifest names none: what Tidepool's own Uploader uses for every device."""
-
-DEFAULT_CONTINUOUS_DEDUPLICATOR = "org.tidepool.deduplicator.dataset.delete.origin"
-"""The same for a continuous data set: what Loop uses, among others."""
-
-GlucoseUnits = Literal["mg/dL", "mmol/L"]
-
-_BATCH_ID = re.compile(BATCH_ID_PATTERN)
-
 _BAD_IN_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]|::")
 
 FORMATS_KNOWN: Final = "formats"
 """Key of the validation context with the names of the formats that a file may have."""
-
-CheckOutcome = Literal["warn", "refuse", "ignore"]
-"""What a finding leads to: counting the record in the report, quarantining it, or nothing."""
-
-
-MeantAs = Literal[
-    "clock-not-in-zone",
-    "dates-swapped",
-    "device-renamed",
-    "replaces-loses-days",
-    "zone-differs",
-    "zone-implausible",
-]
-"""Codes of what holds a batch until its manifest says that it is meant so."""
 
 
 class ManifestModel(BaseModel):
@@ -135,60 +116,6 @@ class Deletion(ManifestModel):
 
     id: Annotated[_OriginText, Field(repr=False)]
     time: Annotated[Annotated[str, Field(min_length=1)] | None, Field(repr=False)] = None
-
-
-class StrictJsonError(ValueError):
-    """A text is not strict JSON.
-
-    :param detail: what is wrong, without any of the text.
-    """
-
-    def __init__(self, detail: str) -> None:
-        self.detail = detail
-        super().__init__(detail)
-
-
-def strict_json(content: bytes) -> Any:
-    """Parse JSON strictly: UTF-8, each key once, no number that JSON or a double cannot hold.
-
-    :param content: the text; a byte order mark before it is skipped.
-    :raises StrictJsonError: it is not strict JSON.
-    """
-    try:
-        text = content.removeprefix(b"\xef\xbb\xbf").decode()
-        return json.loads(
-            text, object_pairs_hook=_no_duplicate_keys, parse_float=_finite, parse_constant=_finite
-        )
-    except StrictJsonError:
-        raise
-    except UnicodeDecodeError as error:
-        problem = f"it is not UTF-8 text (byte {error.start + 1:,})"
-    except json.JSONDecodeError as error:
-        problem = f"it is not JSON (line {error.lineno}, column {error.colno})"
-    except ValueError:  # an integer of more digits than Python reads
-        problem = "it holds a number out of range"
-    except RecursionError:
-        problem = "it is nested too deeply"
-    raise StrictJsonError(problem)
-
-
-def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise StrictJsonError("an object in it names a key twice")
-    return members
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise StrictJsonError("it holds a number out of range")
-    return number
-
-
-def is_batch_id(text: str) -> bool:
-    """Return whether a text can be the name of a batch folder."""
-    return _BATCH_ID.fullmatch(text) is not None and problem_of(text) is None
 
 
 def _plain_file_name(name: str) -> str:
@@ -276,7 +203,7 @@ class FileOptions(ManifestModel):
     """
 
     timezone: ZoneName | ZonePeriods | None = None
-    date_order: Literal["dmy", "mdy", "ymd"] | None = None
+    date_order: DateOrder | None = None
     keep_notes: bool = False
     serial: Annotated[Annotated[str, Field(min_length=1)] | None, Field(repr=False)] = None
     table: Annotated[dict[str, JsonValue] | _MappingName | None, Field(repr=False)] = None
@@ -346,10 +273,10 @@ class RecordChecks(ManifestModel):
         than a day: one of the two is probably wrong.
     """
 
-    time_not_utc: Annotated[CheckOutcome, Field(alias="time-not-utc")] = "warn"
-    device_id_differs: Annotated[CheckOutcome, Field(alias="device-id-differs")] = "warn"
-    units_mixed: Annotated[CheckOutcome, Field(alias="units-mixed")] = "warn"
-    device_time_differs: Annotated[CheckOutcome, Field(alias="device-time-differs")] = "warn"
+    time_not_utc: Annotated[CheckOutcome, Field(alias="time-not-utc")] = USUAL_OUTCOME
+    device_id_differs: Annotated[CheckOutcome, Field(alias="device-id-differs")] = USUAL_OUTCOME
+    units_mixed: Annotated[CheckOutcome, Field(alias="units-mixed")] = USUAL_OUTCOME
+    device_time_differs: Annotated[CheckOutcome, Field(alias="device-time-differs")] = USUAL_OUTCOME
 
     @property
     def refusing(self) -> list[str]:

@@ -16,9 +16,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Final, NamedTuple, NoReturn, Self
-
-from upath import UPath
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.staging.compression import gathered
@@ -32,6 +30,9 @@ from tidepool_ingest.staging.storage import (
     sha256_of,
     write_whole,
 )
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 WRITE_BYTES: Final = 1024 * 1024
 """Bytes gathered before they are written."""

@@ -9,25 +9,30 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO
-
-from upath import UPath
+from typing import IO, TYPE_CHECKING
 
 from tidepool_ingest.staging.compression import compression_of, expand
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.manifest import FileOptions, Manifest, StagedFile
-from tidepool_ingest.staging.storage import GIVEN, IN_BATCH, read_blocks
+from tidepool_ingest.staging.storage import GIVEN, IN_BATCH, StoragePath, read_blocks
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from tidepool_ingest.staging.manifest import FileOptions, Manifest, StagedFile
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 
 _EXCEL = re.compile(rb"\[Content_Types\]\.xml|xl/workbook\.xml|xl/worksheets/")
 
+PARQUET_MAGIC = b"PAR1"
+WORKBOOK_MAGIC = b"PK\x03\x04"
+
 _BINARY = {
-    b"PK\x03\x04": "a zip archive: unpack it",
+    WORKBOOK_MAGIC: "a zip archive: unpack it",
     b"\xd0\xcf\x11\xe0": "an old Office document, such as an Excel workbook",
     b"%PDF": "a PDF document: get the data in another form",
-    b"PAR1": "a Parquet file, which format table reads",
+    PARQUET_MAGIC: "a Parquet file, which format table reads",
     b"SQLite format 3\0": "a SQLite database",
     b"7z\xbc\xaf": "a 7z archive: unpack it",
     b"Rar!": "a RAR archive: unpack it",
@@ -70,7 +75,7 @@ class SourceFile:
 
     def __init__(
         self,
-        path: UPath,
+        path: StoragePath,
         format: str,
         number: int | None = None,
         staged: StagedFile | None = None,
@@ -83,9 +88,18 @@ class SourceFile:
         self.number = number
         self.staged_bytes = 0
         self.staged = staged
-        self.options = options or staged or FileOptions()
+        self.said = options or staged
+        """How it is to be read, where anything is said about it."""
         self._below_root = below_root
         self._sha256: str | None = None
+
+    @property
+    def options(self) -> FileOptions:
+        """How it is to be read; a format whose rows say all of it never asks."""
+        # Loaded only here, as models are that take longer than many a file.
+        from tidepool_ingest.staging.manifest import FileOptions
+
+        return self.said or FileOptions()
 
     @property
     def sha256(self) -> str:
@@ -230,7 +244,7 @@ def other_kind(start: bytes, *, is_table: bool = False) -> str:
     :param start: the file from its beginning, without a byte order mark.
     :param is_table: whether it is to hold rows of cells, rather than records as JSON.
     """
-    if start.startswith(b"PK\x03\x04") and _EXCEL.search(start):
+    if start.startswith(WORKBOOK_MAGIC) and _EXCEL.search(start):
         return "an Excel workbook, which format table reads"
     for first_bytes, kind in _BINARY.items():
         if start.startswith(first_bytes):
@@ -259,7 +273,7 @@ def _is_table(lines: list[bytes]) -> bool:
     return False
 
 
-def given_files(paths: Sequence[tuple[UPath, str]], options: FileOptions) -> list[SourceFile]:
+def given_files(paths: Sequence[tuple[StoragePath, str]], options: FileOptions | None) -> list[SourceFile]:
     """Return files that somebody names, none of them opened; errors number them where there are several.
 
     :param paths: each file with its format.

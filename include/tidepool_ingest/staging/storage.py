@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final, Self, cast
-
-from fsspec.spec import AbstractBufferedFile, AbstractFileSystem  # type: ignore[import-untyped]
-from upath import UPath
+from typing import IO, TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 from tidepool_ingest.staging import local
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.local import Info, LocalWriter, NotPermittedError, NotRegularError
+
+if TYPE_CHECKING:
+    from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]
+    from upath import UPath
+
+StoragePath: TypeAlias = "UPath | Path"
+"""A path in any storage. What a person has typed may be a plain one of a local disk: to read it, no library
+of other storages is needed, which take long to load."""
 
 LOGGERS = ("fsspec", "s3fs", "aiobotocore", "botocore", "boto3", "s3transfer", "gcsfs", "adlfs", "azure")
 """They, or loggers below them, write the path of each file: user ids, batch ids, file names."""
@@ -62,19 +65,17 @@ FINGERPRINT_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_mo
 """What the storages of fsspec call the property that changes when a file does."""
 
 
-@dataclass(slots=True)
 class Watch:
-    """How far the reading of files has come, for whoever waits for it.
+    """How far the reading of files has come, for whoever waits for it."""
 
-    :param path: the file that is being read.
-    :param position: bytes that were read of it since its beginning.
-    :param bytes_read: bytes that were read of all files, as often as they were.
-    """
-
-    path: str = field(default="", repr=False)
-    position: int = 0
-    bytes_read: int = 0
-    _records: dict[str, int] = field(default_factory=dict, repr=False)
+    def __init__(self) -> None:
+        self.path = ""
+        """The file that is being read."""
+        self.position = 0
+        """Bytes that were read of it since its beginning."""
+        self.bytes_read = 0
+        """Bytes that were read of all files, as often as they were."""
+        self._records: dict[str, int] = {}
 
     def begin(self, path: str) -> None:
         """Note that a file is read from its beginning; what it held before is counted again."""
@@ -105,6 +106,8 @@ def hide_paths() -> None:
 
     A logger whose level has been set is left unchanged.
     """
+    import logging  # loaded only here: a local disk has none of them
+
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
@@ -120,7 +123,7 @@ def fingerprint(info: Mapping[str, Any]) -> str:
     return f"{info.get('size')}:{mark}"
 
 
-def filesystem(path: UPath) -> AbstractFileSystem:
+def filesystem(path: StoragePath) -> AbstractFileSystem:
     """Return the filesystem of a path, with no cached listing.
 
     Filesystems of object stores answer from the listings they have made; what another process has
@@ -132,7 +135,7 @@ def filesystem(path: UPath) -> AbstractFileSystem:
     hide_paths()
     found, kind = None, ""
     try:
-        found = path.fs
+        found = as_upath(path).fs
     except (ImportError, ValueError) as error:
         kind = type(error).__name__
     if found is None:
@@ -141,9 +144,19 @@ def filesystem(path: UPath) -> AbstractFileSystem:
     return found
 
 
-def local_path(path: UPath) -> Path | None:
+def as_upath(path: StoragePath | str) -> UPath:
+    """Return a path as one that may be in any storage; what it takes is loaded only here."""
+    from upath import UPath
+
+    return UPath(path)
+
+
+def local_path(path: StoragePath) -> Path | None:
     """Return the path as a local one, or ``None`` if it is in other storage."""
-    return Path(path.path) if path.protocol in _LOCAL_PROTOCOLS else None
+    protocol: str | None = getattr(path, "protocol", None)
+    if protocol is None:  # a plain one
+        return cast("Path", path)
+    return Path(cast("UPath", path).path) if protocol in _LOCAL_PROTOCOLS else None
 
 
 @contextlib.contextmanager
@@ -180,15 +193,17 @@ def writing() -> Iterator[None]:
         raise BatchError("staging-unwritable", detail=type(error).__name__) from None
 
 
-def _open(path: UPath, below_root: int) -> IO[bytes]:
+def _open(path: StoragePath, below_root: int) -> IO[bytes]:
     on_disk = local_path(path)
-    if on_disk is None or below_root == GIVEN:
-        return cast("IO[bytes]", filesystem(path).open(path.path, "rb"))
+    if on_disk is None:
+        return cast("IO[bytes]", filesystem(path).open(as_upath(path).path, "rb"))
+    if below_root == GIVEN:
+        return on_disk.open("rb")
     return local.open_file(on_disk, below_root)
 
 
 def read_blocks(
-    path: UPath,
+    path: StoragePath,
     *,
     below_root: int = IN_BATCH,
     missing: str = "file-missing",
@@ -218,7 +233,7 @@ def read_blocks(
         file.close()
 
 
-def read_at_most(path: UPath, limit: int, *, missing: str, below_root: int = IN_BATCH) -> bytes:
+def read_at_most(path: StoragePath, limit: int, *, missing: str, below_root: int = IN_BATCH) -> bytes:
     """Read a small file whole, stopping one byte after a limit.
 
     :param path: the file.
@@ -247,7 +262,7 @@ def read_range(
 
 
 def sha256_of(
-    path: UPath,
+    path: StoragePath,
     *,
     below_root: int = IN_BATCH,
     missing: str = "file-missing",
@@ -297,7 +312,7 @@ def exists(path: UPath, below_root: int) -> bool:
         return True
 
 
-def entries_of(folder: UPath, below_root: int) -> dict[str, Info]:
+def entries_of(folder: StoragePath, below_root: int) -> dict[str, Info]:
     """Return what is in a folder, by name; its ``type`` is ``directory``, ``file``, or one of a disk alone.
 
     :param folder: the folder.
@@ -307,6 +322,7 @@ def entries_of(folder: UPath, below_root: int) -> dict[str, Info]:
     on_disk = local_path(folder)
     if on_disk is not None:
         return local.entries(on_disk, below_root)
+    folder = as_upath(folder)
     found: list[Info] = filesystem(folder).ls(folder.path, detail=True)
     named = ((_relative(info["name"], folder), info) for info in found)
     return {name: info for name, info in named if name and "/" not in name}
@@ -558,10 +574,17 @@ class WholeFileWriter:
         with contextlib.suppress(Exception):
             if isinstance(self._file, LocalWriter):
                 self._file.abort()
-            elif isinstance(self._file, AbstractBufferedFile):
+            elif _is_buffered(self._file):
                 # Closing it, as its end would do too, would complete the upload.
                 self._file.closed = True
                 self._file.discard()
             else:
                 self._file.close()
                 filesystem(self._path).rm_file(self._path.path)
+
+
+def _is_buffered(file: object) -> bool:
+    """Return whether a file in other storage is uploaded when it is closed."""
+    from fsspec.spec import AbstractBufferedFile
+
+    return isinstance(file, AbstractBufferedFile)

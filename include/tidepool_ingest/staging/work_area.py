@@ -25,11 +25,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from types import TracebackType
-from typing import Annotated, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
-from upath import UPath
 
 from tidepool_ingest.staging.encryption import configured_keys, decrypt, encrypt, tokens_of
 from tidepool_ingest.staging.errors import BatchError
@@ -48,6 +47,9 @@ from tidepool_ingest.staging.storage import (
     size_of,
     write_whole,
 )
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 PREPARED_VERSION = 3
 """Version of ``prepared.json``; an area of another version is prepared again."""

@@ -22,7 +22,8 @@ from tidepool_ingest.client import ClientSettings, TidepoolClient, environment, 
 from tidepool_ingest.guards import Mark
 from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, Lease, Ledger, TaskOrigin
 from tidepool_ingest.model.deduplicators import Deduplicator, deduplicator_named
-from tidepool_ingest.options import RejectionLimit, RunOptions
+from tidepool_ingest.options import RunOptions
+from tidepool_ingest.rejection_limit import RejectionLimit
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import default_deduplicator
 from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea

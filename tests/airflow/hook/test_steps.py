@@ -8,7 +8,7 @@ import pytest
 
 from tests.airflow.hook.connections import BODY, Connect, connection, readings, visible
 from tidepool_ingest.client import TidepoolDataSetClosedError, TidepoolNotFoundError
-from tidepool_ingest.staging.manifest import DEFAULT_DEDUPLICATOR
+from tidepool_ingest.staging.manifest_terms import DEFAULT_DEDUPLICATOR
 from tidepool_simulator import Simulator
 
 

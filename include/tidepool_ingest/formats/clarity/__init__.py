@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Final
 
 from tidepool_ingest.formats.clarity.clock import TooManyRunsError
 from tidepool_ingest.formats.clarity.events import COLUMNS_MAX, COLUMNS_MIN, GLUCOSE, MG_PER_DL, RATE, is_note
@@ -23,6 +21,9 @@ from tidepool_ingest.local_times import LocalTimes
 from tidepool_ingest.model.glucose import MMOL_PER_L
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 DEVICE_ID: Final = "Dexcom-Clarity"
 """One for a person: the file knows transmitters and phones, which change, and no other device."""

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Final
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Final
 
 from tidepool_ingest.digests import DigestSet, digest_of
 from tidepool_ingest.formats.delimited import Rows
@@ -38,6 +36,9 @@ from tidepool_ingest.formats.libreview.tracks import Track, Tracks, order_told
 from tidepool_ingest.formats.reader import ClockSigns, Device
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.texts import counted
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 SERIALS_MAX: Final = 200
 """Devices of a file; a column that holds more different texts is not the one of serial numbers."""

@@ -8,9 +8,7 @@ of treatments only what they say about each other is held in memory.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Any, Final
 
 from tidepool_ingest.formats.delimited import EVENT_UNKNOWN
 from tidepool_ingest.formats.nightscout.documents import (
@@ -30,6 +28,9 @@ from tidepool_ingest.formats.nightscout.values import RefusedDocumentError
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext, RejectedRow
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 DEVICE_ID: Final = "Nightscout"
 """One for a person: a site knows programs and phones, which change."""

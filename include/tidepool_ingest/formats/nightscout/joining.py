@@ -10,9 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, TypeAlias
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.formats.nightscout.delivery import (
@@ -75,6 +73,9 @@ from tidepool_ingest.formats.nightscout.values import (
 )
 from tidepool_ingest.model import to_mmol_per_l
 from tidepool_ingest.model.glucose import MMOL_PER_L
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 DELETED: Final = "deleted"
 UNCHANGED: Final = "unchanged-profile"

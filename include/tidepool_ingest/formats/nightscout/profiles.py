@@ -11,9 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tidepool_ingest.deep_json import dumps
 from tidepool_ingest.digests import digest_of
@@ -31,6 +29,9 @@ from tidepool_ingest.formats.nightscout.values import (
     text,
 )
 from tidepool_ingest.model.glucose import MG_PER_DL_UNITS, MMOL_PER_L, MMOL_PER_L_MAX
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 UNITS_IMPLAUSIBLE: Final = "staged-units-implausible"
 """Code of a profile whose glucose values cannot be in the unit that it names."""

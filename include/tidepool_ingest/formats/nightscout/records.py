@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tidepool_ingest.formats.nightscout.delivery import Basal
 from tidepool_ingest.formats.nightscout.profiles import MG_PER_DL, Profiles, units_meant
@@ -21,6 +19,9 @@ from tidepool_ingest.formats.nightscout.values import (
 )
 from tidepool_ingest.model.base import NOTE_LENGTH_MAX, NOTES_MAX
 from tidepool_ingest.model.glucose import MMOL_PER_L
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 UNITS_UNKNOWN: Final = "staged-units-unknown"
 """Code of a glucose value that may be in either unit."""

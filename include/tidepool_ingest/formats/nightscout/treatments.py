@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
-from typing import Final, NamedTuple
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.formats.nightscout.delivery import BasalEvent, Step
@@ -25,6 +23,9 @@ from tidepool_ingest.formats.nightscout.values import (
     text,
 )
 from tidepool_ingest.model.base import NAME_LENGTH_MAX
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 NOTE: Final = "note"
 EMPTY: Final = "empty-event"
@@ -413,13 +414,13 @@ def wizard_fields(document: Document, usual: str | None) -> dict[str, JsonValue]
     on_board = number(inputs, "iob")
     if on_board is not None and on_board >= 0:
         fields["insulinOnBoard"] = on_board
-    recommended = {
+    recommended: dict[str, JsonValue] = {
         name: amount
         for name, keys in _RECOMMENDED.items()
         if (amount := number(inputs, *keys)) is not None and (name != "carb" or amount >= 0)
     }
     if recommended:
-        fields["recommended"] = dict[str, JsonValue](recommended)
+        fields["recommended"] = recommended
     return fields
 
 

@@ -16,7 +16,7 @@ from tidepool_ingest.formats.table.column_pass import ColumnPass
 from tidepool_ingest.formats.table.columns import ColumnRows, pieces_of
 from tidepool_ingest.formats.table.files import DelimitedTable, TableFile
 from tidepool_ingest.formats.table.mapping import MappingError, TableMapping
-from tidepool_ingest.formats.table.parquet import PARQUET_MAGIC, ParquetTable
+from tidepool_ingest.formats.table.parquet import ParquetTable
 from tidepool_ingest.formats.table.records import checked_mapping
 from tidepool_ingest.formats.table.rows import (
     NO_VALUE,
@@ -29,10 +29,10 @@ from tidepool_ingest.formats.table.rows import (
 )
 from tidepool_ingest.formats.table.stamps import in_unit
 from tidepool_ingest.formats.table.survey import Survey
-from tidepool_ingest.formats.table.workbook import WORKBOOK_MAGIC, WorkbookTable
+from tidepool_ingest.formats.table.workbook import WorkbookTable
 from tidepool_ingest.local_times import LocalTimes
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.source_file import SourceFile
+from tidepool_ingest.staging.source_file import PARQUET_MAGIC, WORKBOOK_MAGIC, SourceFile
 from tidepool_ingest.texts import counted
 
 __all__ = ["TableColumnError", "TableReader", "kind_of_table", "mapping_of", "open_table"]

@@ -35,9 +35,8 @@ from tidepool_ingest.formats.table.mapping import TableMapping
 from tidepool_ingest.local_times import timezone_names, zone_named
 from tidepool_ingest.staging.compression import MAX_EXPANDED_BYTES, MAX_RATIO, RATIO_FROM_BYTES
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.source_file import SourceFile
+from tidepool_ingest.staging.source_file import PARQUET_MAGIC, SourceFile
 
-PARQUET_MAGIC: Final = b"PAR1"
 """Begins and ends such a file."""
 
 _ROWS_READ: Final = 8 * BLOCK_RECORDS

@@ -23,7 +23,6 @@ from tidepool_ingest.staging.compression import MAX_RATIO, RATIO_FROM_BYTES
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
 
-WORKBOOK_MAGIC: Final = b"PK\x03\x04"
 """Begins such a file, which is a zip archive."""
 
 MAX_ROWS: Final = 1_048_576

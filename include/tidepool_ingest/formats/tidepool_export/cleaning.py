@@ -22,7 +22,6 @@ from tidepool_ingest.digests import digest_of
 from tidepool_ingest.formats.tidepool_export.units import kind_of
 from tidepool_ingest.model import NotDecodableError, decode
 from tidepool_ingest.staging.edits import Edits
-from tidepool_ingest.staging.manifest import RecordEdits
 from tidepool_ingest.staging.splice import Cut, Member, cut_member, members, spliced, with_member
 
 SERVER_OWNED: Final = frozenset(
@@ -251,6 +250,9 @@ class ExportCleaner:
     def __init__(self, mislabelled: frozenset[str] = frozenset(), links: Links | None = None) -> None:
         self._mislabelled = mislabelled
         self._links = links
+        # Loaded only here, as models are that take longer than many a file.
+        from tidepool_ingest.staging.manifest import RecordEdits
+
         self._relabel = Edits(RecordEdits(glucose_units="mmol/L"))
         self._changes: Counter[str] = Counter()
 

@@ -17,6 +17,7 @@ import math
 from array import array
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -55,16 +56,28 @@ DISTANCE_MS: Final = 1_000
 CLEARLY: Final = 10
 """How many times as many distances have to be in one unit as in the other."""
 
-_KNOWN: Final = PLATFORM_FIELDS | {
-    name
-    for model in DATUM_MODELS
-    for name in (*(spec.name for spec in fields_of(model)), *literal_fields(model))
-}
-_OBJECTS: Final = _KNOWN | {name.partition(".")[0] for name in KEPT}
-"""What a name with a dot begins with, if an export has written it."""
 _DOTTED: Final = frozenset(name for name in KEPT if "." in name)
-_NEVER_KEPT: Final = _KNOWN - KEPT
-"""Names of Tidepool's that no row of a web export has."""
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Return the names of all fields of Tidepool's."""
+    known = set(PLATFORM_FIELDS)
+    for model in DATUM_MODELS:
+        known.update(literal_fields(model), (spec.name for spec in fields_of(model)))
+    return frozenset(known)
+
+
+@cache
+def _objects() -> frozenset[str]:
+    """Return what a name with a dot begins with, if an export has written it."""
+    return _known().union(name.partition(".")[0] for name in KEPT)
+
+
+@cache
+def _never_kept() -> frozenset[str]:
+    """Return the names of Tidepool's that no row of a web export has."""
+    return _known() - KEPT
 
 
 class ExportKind(Enum):
@@ -194,6 +207,16 @@ class ExportSigns:
         if found not in (named, ExportKind.EITHER):
             raise ExportKindError(CODES[found], file_number=file_number, detail=self._where())
 
+    def check_plain(self, file_number: int) -> None:
+        """Hold a file that is said to be no export, and has durations in minutes, or may have.
+
+        :param file_number: number of the file in its manifest.
+        :raises ExportKindError: saying which format to name, or what to find out.
+        """
+        found = self.kind(is_export=False)
+        if found not in (ExportKind.EITHER, ExportKind.DATA_API):
+            raise ExportKindError(CODES[found], file_number=file_number)
+
     def _where(self) -> str:
         """Return where the first row of each kind is."""
         found = (("web page", self._web), ("data API", self._api))
@@ -238,7 +261,7 @@ def _ms_of(instant: Instant) -> int:
 
 
 def _is_of_web_page(row: Mapping[str, Any], kind: object) -> bool:
-    if is_piece(kind) or any("." in name and name.partition(".")[0] in _OBJECTS for name in row):
+    if is_piece(kind) or any("." in name and name.partition(".")[0] in _objects() for name in row):
         return True
     in_strings = IN_STRINGS.get(kind, frozenset()) if isinstance(kind, str) else frozenset()
     if any(isinstance(row.get(name), str) and row[name][:1] in ("{", "[") for name in in_strings):
@@ -247,8 +270,9 @@ def _is_of_web_page(row: Mapping[str, Any], kind: object) -> bool:
 
 
 def _is_of_data_api(row: Mapping[str, Any]) -> bool:
+    never_kept = _never_kept()
     return any(
-        name in _NEVER_KEPT
+        name in never_kept
         or name.startswith(HIDDEN_PREFIX)
         or (isinstance(value, (dict, list)) and bool(value))
         for name, value in row.items()
