@@ -34,7 +34,7 @@ from tidepool_ingest.model import (
     type_of,
     validate_lines,
 )
-from tidepool_ingest.prepare.classify import Judgement, RecordClassifier
+from tidepool_ingest.prepare.classify import JudgedBlock, Judgement, RecordClassifier
 from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.reasons import Reason, Reasons
 from tidepool_ingest.prepare.record_checks import RecordChecker
@@ -139,13 +139,29 @@ class Tally:
         """
         with RecordClassifier(checker) as classifier:
             for block in blocks:
-                for index, record in enumerate(classifier.classify(block.lines)):
-                    self._count(record, block, index)
+                judged = classifier.classify(block.lines)
+                if block.warning:
+                    for index, record in enumerate(judged):
+                        self._count(record, block, index)
+                else:
+                    self._count_usual(judged)
+                    for index in sorted(judged.exceptions):
+                        self._count(judged.exceptions[index], block, index)
                 for row in block.rejected:
                     kind = type_of(None)
                     self.rejected[kind] += 1
                     self.reasons.add(kind, (Problem(row.code, ""),), self._place(block, row))
                 self.skipped.update(block.skipped)
+
+    def _count_usual(self, judged: JudgedBlock) -> None:
+        """Count the records about which there is no more to say, all at once."""
+        data = [
+            datum
+            for index, datum in enumerate(judged.data)
+            if datum is not None and index not in judged.exceptions
+        ]
+        self.accepted.update(map(type_of, data))
+        self.guard.see(data)
 
     def _count(self, record: Judgement, block: Block, index: int) -> None:
         kind = type_of(record.datum)
