@@ -26,10 +26,11 @@ from fastapi import Request
 from sqlalchemy import Table, create_engine, insert, make_url, text
 
 from tidepool_airflow.uploads_page.html import Links
-from tidepool_airflow.uploads_page.overview import OverviewQuery, looked_over, without_collector
+from tidepool_airflow.uploads_page.overview import OverviewQuery, looked_over
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Ledger, UploadFilter
 from tidepool_ingest.ledger.database import ledger_url
 from tidepool_ingest.ledger.schema import batch_days, batches, chunks, data_sets, device_spans
+from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.overview import CellState, Sorting
 
@@ -140,7 +141,7 @@ OVERVIEWS: Mapping[str, OverviewQuery] = {
 
 def look_over(ledger: Ledger, query: OverviewQuery) -> int:
     """Make all queries of the overview, and draw it; return how many devices it shows."""
-    with without_collector():
+    with collector_paused():
         return len(looked_over(ledger, query, LINKS, today=FLEET_TODAY)["rows"])
 
 

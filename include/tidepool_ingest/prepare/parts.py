@@ -47,7 +47,6 @@ _MOST_HOURS: Final = 4_096
 """Hours that are counted by their texts; more are put together, day by day, in less memory."""
 
 _NO_HOURS: Final = bytes(HOURS * 8)
-
 DAY: Final = 10
 """Characters of a moment that name its day: ``YYYY-MM-DD``."""
 

@@ -31,7 +31,7 @@ from tidepool_airflow.uploads_page.causes import questions_waiting, show_folder
 from tidepool_airflow.uploads_page.chart import charts, heat_map
 from tidepool_airflow.uploads_page.html import Links, html
 from tidepool_airflow.uploads_page.live import SECONDS_TO_LOOK_OVER, answer, next_look, outcomes
-from tidepool_airflow.uploads_page.overview import OverviewQuery, csv_lines, looked_over, without_collector
+from tidepool_airflow.uploads_page.overview import OverviewQuery, csv_lines, looked_over
 from tidepool_airflow.uploads_page.received import Batch, CurrentLedger, ListQuery, requested_upload
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import (
@@ -39,6 +39,7 @@ from tidepool_ingest.ledger import (
     Purged,
     Rejection,
 )
+from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.reports.help import available_actions
 
 PAGE_ROWS = MAX_CHOSEN
@@ -136,7 +137,9 @@ def show_overview(
 ) -> Response:
     """Show devices against days."""
     links = Links(request)
-    with without_collector():
+    # The page's thousands of objects go with it. The collector would take them for lasting ones, and at each
+    # third page go through all that Airflow holds, which takes as long as the page.
+    with collector_paused():
         return answer(
             request,
             "overview.html",

@@ -6,10 +6,8 @@ A picture of thousands of days is put together as text here; a template would ta
 from __future__ import annotations
 
 import csv
-import gc
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from html import escape
@@ -115,24 +113,6 @@ class OverviewQuery(BaseModel):
     def narrows(self) -> bool:
         """Whether it leaves devices out."""
         return any((self.hash, self.model, self.state, self.attention, self.type, self.host))
-
-
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """Let the garbage collector rest while a page is made.
-
-    Its thousands of objects go with it, since there is no circle of references among them. The collector
-    would take them for lasting ones, and at each third page go through all that Airflow holds, a quarter of a
-    million objects, which takes as long as the page.
-    """
-    if not gc.isenabled():  # Another request has stopped it, and starts it again.
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def looked_over(
