@@ -80,3 +80,9 @@ CALLS = [
     "mark_verified",
 ]
 """What an upload of three chunks does: requests and notes in their order."""
+
+OPENED = (3, 4)
+"""Those that are one transaction: a data set is open, and its first chunk is about to be sent."""
+
+STORED = ((6, 7), (9, 10), (12,))
+"""The same: a chunk is stored, and the next one is about to be sent. A kill within leaves nothing of it."""
