@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -244,6 +245,54 @@ def test_told_to_stop_it_stops_between_two_requests(world: World, monkeypatch: p
     assert {chunk.state for chunk in chunks} == {ChunkState.STORED}  # nothing is left in doubt
     under_way.before = lambda call: None
     assert world.upload(number, try_number=2).chunks_resumed == under_way.started - (CHUNKS - len(chunks))
+    assert world.all_right()
+
+
+@pytest.mark.parametrize("told", ["on_open", "on_stored"])
+@pytest.mark.parametrize("deduplicator", [NONE, ORIGIN])
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_told_to_stop_once_an_intent_is_recorded_it_leaves_no_doubt(
+    world: World, told: str, deduplicator: str, at_once: int
+) -> None:
+    """The next chunk's intent stands in the ledger with what came before, and is then not sent."""
+    number = staged(world, data_set={"deduplicator": {"name": deduplicator}})
+    context = world.context(at_once=at_once)
+    context = replace(context, **{told: lambda _told: context.stop()})
+
+    with pytest.raises(UploadStoppedError):
+        upload_batch(context, world.row(number))
+
+    (data_set,) = world.sets(number)
+    chunks = world.ledger.data_sets.chunks_of(data_set.id).values()
+    assert {chunk.state for chunk in chunks} <= {ChunkState.STORED}
+    assert len(chunks) == sum(request.operation == "post" for request in world.simulator.requests)
+
+    summary = world.resume(number)
+
+    assert summary.repairs == 0
+    assert [row.id for row in world.sets(number)] == [data_set.id]  # it was not given up for a doubt
+    assert world.all_right()
+
+
+def test_what_was_in_doubt_before_stays_so_when_told_to_stop(world: World) -> None:
+    number = staged(world)
+    world.timed(attempts=1)
+    world.simulator.faults.add(Fault.lost_answer("post", skip=1))
+    with pytest.raises(IngestError):
+        world.upload(number, at_once=1)
+    context = world.context(at_once=1)
+    context = replace(context, on_found=lambda _told: context.stop())
+
+    with pytest.raises(UploadStoppedError):
+        upload_batch(context, world.row(number))
+
+    (data_set,) = world.sets(number)
+    chunks = world.ledger.data_sets.chunks_of(data_set.id)
+    assert {index: chunk.state for index, chunk in chunks.items()} == {
+        0: ChunkState.STORED,
+        1: ChunkState.SENDING,
+    }
+    assert world.resume(number).repairs == 1
     assert world.all_right()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Executable, Select, bindparam, exists, func, insert, select, update
+from sqlalchemy import Executable, Select, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tidepool_ingest.ledger.database import Database, batched, now_of
@@ -393,6 +393,16 @@ class DataSets:
         """Record that Tidepool has confirmed a chunk."""
         with writing_under(self._database, lease) as connection:
             connection.execute(_CHUNK_STORED, {"its_data_set": data_set, "its_index": chunk_index})
+
+    def forget_chunks(self, data_set: int, indexes: Sequence[int], *, lease: Lease | None = None) -> None:
+        """Take back that chunks are about to be sent: they never were.
+
+        :param indexes: their indexes; one that is stored stays.
+        """
+        unsent = (chunks.c.data_set == data_set, chunks.c.state == ChunkState.SENDING)
+        with writing_under(self._database, lease) as connection:
+            for some in batched(indexes):
+                connection.execute(delete(chunks).where(*unsent, chunks.c.chunk_index.in_(some)))
 
     def chunks_of(self, data_set: int) -> dict[int, ChunkRow]:
         """Return the chunks that were sent or are being sent to a data set, by index."""

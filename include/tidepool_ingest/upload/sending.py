@@ -65,7 +65,8 @@ class Sending:
         self._rejected = rejected
         self._isolation = isolation
         self._strategy = strategy or NormalChunks(leased, self._data_set_id)
-        self._begun: set[int] = set()
+        self._begun: dict[int, bool] = {}
+        """Chunks of which the intent is recorded, not sent yet; and whether they were never sent before."""
         self._halted = threading.Event()
         self._requests = leased.requests.with_stop(self._halted)
         self._lock = threading.Lock()
@@ -84,7 +85,7 @@ class Sending:
         """
         known: Mapping[int, ChunkRow] = {}
         if begun:
-            self._begun.update(chunk.index for chunk in begun)
+            self._begun.update((chunk.index, True) for chunk in begun)
         else:
             known = self._leased.ledger.data_sets.chunks_of(self._data_set.id)
         waiting: list[tuple[Chunk, bool]] = []
@@ -108,15 +109,25 @@ class Sending:
         )
 
     def _send_all(self, waiting: Iterator[tuple[Chunk, bool]], senders: int) -> None:
-        with ThreadPoolExecutor(senders, thread_name_prefix="chunks") as pool:
-            running = [pool.submit(self._sender, waiting) for _ in range(senders)]
-            try:
-                wait(running)
-            except BaseException:
-                # A signal reached this thread: requests in progress finish, and no more are started.
-                self._halted.set()
-                raise
-        _raise_worst(running)
+        try:
+            with ThreadPoolExecutor(senders, thread_name_prefix="chunks") as pool:
+                running = [pool.submit(self._sender, waiting) for _ in range(senders)]
+                try:
+                    wait(running)
+                except BaseException:
+                    # A signal reached this thread: requests in progress finish, and no more are started.
+                    self._halted.set()
+                    raise
+            _raise_worst(running)
+        finally:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Forget the intents of what was not sent after all: nobody need doubt, and remove, such a chunk."""
+        unsent = [index for index, is_first in self._begun.items() if is_first]
+        self._begun.clear()
+        if unsent:
+            self._leased.ledger.data_sets.forget_chunks(self._data_set.id, unsent, lease=self._leased.lease)
 
     def _sender(self, waiting: Iterator[tuple[Chunk, bool]]) -> None:
         try:
@@ -125,7 +136,7 @@ class Sending:
                 chunk, in_doubt = following
                 payload = self._send_until_answered(chunk, in_doubt)
                 following = self._next(waiting)
-                self._record(chunk, payload, following and following[0])
+                self._record(chunk, payload, following)
         except BaseException:
             self._halted.set()
             raise
@@ -134,17 +145,20 @@ class Sending:
         with self._lock:
             return None if self._halted.is_set() else next(waiting, None)
 
-    def _record(self, chunk: Chunk, payload: ChunkPayload, following: Chunk | None) -> None:
-        """Record that Tidepool holds a chunk, and that the next one is about to be sent."""
+    def _record(self, chunk: Chunk, payload: ChunkPayload, following: tuple[Chunk, bool] | None) -> None:
+        """Record that Tidepool holds a chunk, and that the next one is about to be sent.
+
+        :param following: the next one, and whether it may have been sent before.
+        """
         leased = self._leased
         with leased.ledger.database.together():
             self._strategy.stored(chunk, payload, self._rejected.ordinals)
             leased.ledger.data_sets.chunk_stored(self._data_set.id, chunk.index, lease=leased.lease)
             if following is not None:
-                begin_chunks(leased, self._data_set, [following])
+                begin_chunks(leased, self._data_set, [following[0]])
         with self._lock:
             if following is not None:
-                self._begun.add(following.index)
+                self._begun[following[0].index] = not following[1]
             leased.counts.sent += 1
         leased.context.on_stored(chunk.records)
 
@@ -192,8 +206,7 @@ class Sending:
     def _begin(self, chunk: Chunk) -> None:
         """Record the intent to send a chunk, unless that was done with what came before."""
         with self._lock:
-            is_begun = chunk.index in self._begun
-            self._begun.discard(chunk.index)
+            is_begun = self._begun.pop(chunk.index, None) is not None
         if not is_begun:
             begin_chunks(self._leased, self._data_set, [chunk])
 
