@@ -5,8 +5,8 @@ import re
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
+from sqlalchemy.exc import IntegrityError
 
-from tidepool_ingest.ledger import Ledger, database
+from tidepool_ingest.ledger import Lease, Ledger, database
 from tidepool_ingest.ledger.database import (
     HEAD_REVISION,
+    LeaseLostError,
     LedgerConfigurationError,
     LedgerUnavailableError,
     alembic_config,
@@ -204,3 +206,61 @@ def test_a_sqlite_file_of_somebody_else_is_left_as_it_is(tmp_path: Path) -> None
         ledger.database.now()
 
     assert modes(path)["ledger.db"] == 0o644
+
+
+def throttled(ledger: Ledger) -> set[str]:
+    return set(ledger.rate_limits.in_force())
+
+
+def with_error_swallowed(ledger: Ledger, part: Callable[[], AbstractContextManager[object]]) -> None:
+    """Write a row, and in a part that fails another one; handle the error."""
+    with ledger.database.together():
+        ledger.rate_limits.record("one.example.org", 60.0)
+        with suppress(ValueError), part():
+            ledger.rate_limits.record("other.example.org", 60.0)
+            raise ValueError
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_fails_in_part_is_not_written_even_if_the_error_is_swallowed(
+    ledger: Ledger, nested: bool
+) -> None:
+    with pytest.raises(RuntimeError):
+        with_error_swallowed(ledger, ledger.database.together if nested else ledger.database.writing)
+
+    assert throttled(ledger) == set()
+    with ledger.database.together():
+        ledger.rate_limits.record("one.example.org", 60.0)
+    assert throttled(ledger) == {"one.example.org"}
+
+
+def test_a_statement_that_fails_in_part_is_not_half_written(ledger: Ledger) -> None:
+    """SQLite would commit the row before it; PostgreSQL nothing, and call that committed."""
+
+    def write() -> None:
+        with ledger.database.together():
+            ledger.rate_limits.record("one.example.org", 60.0)
+            with suppress(IntegrityError), ledger.database.writing() as connection:
+                connection.exec_driver_sql("INSERT INTO rate_limits SELECT * FROM rate_limits")
+
+    with pytest.raises(RuntimeError):
+        write()
+
+    assert throttled(ledger) == set()
+
+
+def test_a_lease_that_was_lost_stays_lost_within_a_transaction(ledger: Ledger) -> None:
+    def write(lease: Lease) -> None:
+        with ledger.database.together():
+            with suppress(LeaseLostError), lease.writing():
+                pass
+            with lease.writing():
+                ledger.rate_limits.record("one.example.org", 60.0)
+
+    with ledger.leases.held("batch:1", seconds=60.0) as lease:
+        with ledger.database.writing() as connection:
+            connection.exec_driver_sql("DELETE FROM leases")
+        with pytest.raises(RuntimeError):
+            write(lease)
+
+    assert throttled(ledger) == set()

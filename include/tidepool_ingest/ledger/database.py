@@ -287,6 +287,7 @@ class _OfThread(threading.local):
 
     shared: Connection | None = None
     checked: set[Hashable] | None = None
+    has_failed: bool = False
 
 
 class Database:
@@ -314,7 +315,8 @@ class Database:
         if (shared := self._of_thread.shared) is not None:
             if shared.get_execution_options().get(READING, False):
                 raise RuntimeError("what is read together must not write")
-            yield shared
+            with self._as_part():
+                yield shared
             return
         with translated_errors(), self.engine.begin() as connection:
             yield connection
@@ -327,16 +329,31 @@ class Database:
         its end, on SQLite the whole database.
 
         :param only_reads: whether nothing is written, so that it does not wait for a writer.
+        :raises RuntimeError: the block has swallowed the error of something that was to be written in it.
+            Nothing is written then: SQLite would commit the rest, and PostgreSQL nothing, without a word.
         """
-        if self._of_thread.shared is not None:
-            yield
+        of_thread = self._of_thread
+        if of_thread.shared is not None:
+            with self._as_part():
+                yield
             return
         with self.reading() if only_reads else self.writing() as connection:
-            self._of_thread.shared, self._of_thread.checked = connection, set()
             try:
+                of_thread.shared, of_thread.checked, of_thread.has_failed = connection, set(), False
                 yield
+                if of_thread.has_failed:
+                    raise RuntimeError("a part of what is written together has failed")
             finally:
-                self._of_thread.shared = self._of_thread.checked = None
+                of_thread.shared = of_thread.checked = None
+
+    @contextmanager
+    def _as_part(self) -> Iterator[None]:
+        """Let nothing of :meth:`together` be committed if this part of it fails, whoever handles that."""
+        try:
+            yield
+        except BaseException:
+            self._of_thread.has_failed = True
+            raise
 
     def is_checked(self, what: Hashable) -> bool:
         """Return whether something that holds to the end of a transaction was found in this one already.
