@@ -6,6 +6,7 @@ import pytest
 
 from tests.timing import Clock
 from tidepool_ingest.ledger import Ledger, client_state
+from tidepool_ingest.ledger.client_state import RateLimits
 from tidepool_ingest.upload.guarded_requests import RECHECK_SECONDS, Throttle
 
 HOST = "api.example.org"
@@ -128,3 +129,22 @@ def test_a_task_that_waits_goes_on_once_the_throttle_is_over_or_lifted(
 
     assert len(waited) == 2 if lifted else sum(waited) >= 600
     assert max(waited) <= RECHECK_SECONDS
+
+
+def test_a_throttle_recorded_while_one_looks_is_not_missed(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread finds no throttle; before it remembers that, another one's request is answered with 429."""
+    limits, look = ledger.rate_limits, RateLimits.seconds_remaining
+    asked_for = [30.0]
+
+    def overtaken(table: RateLimits, api_host: str) -> float:
+        found = look(table, api_host)
+        while asked_for:
+            limits.record(HOST, asked_for.pop())
+        return found
+
+    monkeypatch.setattr(RateLimits, "seconds_remaining", overtaken)
+
+    assert limits.seconds_to_wait(HOST) == 0
+    assert limits.seconds_to_wait(HOST) > 0

@@ -43,6 +43,7 @@ class RateLimits:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._free_at: dict[str, float] = {}
+        self._recorded_at: dict[str, float] = {}
 
     def in_force(self) -> dict[str, float]:
         """Return the API hosts that throttle us, each with the seconds that are left of it."""
@@ -71,7 +72,9 @@ class RateLimits:
         """
         self._database.check_apart()
         now = time.monotonic()
-        if now - self._free_at.get(api_host, -math.inf) < FREE_SECONDS:
+        free_at = self._free_at.get(api_host, -math.inf)
+        # Another thread may have recorded a throttle while this was being looked up.
+        if now - free_at < FREE_SECONDS and free_at > self._recorded_at.get(api_host, -math.inf):
             return 0.0
         remaining = self.seconds_remaining(api_host)
         if not remaining:
@@ -97,7 +100,7 @@ class RateLimits:
         :param retry_after: the seconds that it asks for; ``None`` when it did not say.
         """
         retry_on_conflict(lambda: self._record(api_host, retry_after))
-        self._free_at.pop(api_host, None)
+        self._recorded_at[api_host] = time.monotonic()
 
     def _record(self, api_host: str, retry_after: float | None) -> None:
         with self._database.writing() as connection:
