@@ -144,7 +144,7 @@ def _ledger_differs(
             "SELECT data_set_id, state, expected_rows, visible_rows + coalesce(superseded_rows, 0), batch"
             " FROM data_sets"
         ).fetchall()
-        ended = ledger.execute("SELECT id FROM batches WHERE state IN ('held', 'withdrawn')")
+        ended = ledger.execute(f"SELECT id FROM batches WHERE state IN ('held', 'withdrawn') OR {OF_NOTHING}")
         held = {batch for (batch,) in ended}
         # A creation in doubt that was left behind by a batch that is held now is empty.
         sets = [row for row in sets if not (row[1] == "opening" and row[-1] in held)]
@@ -178,9 +178,13 @@ def _ledger_differs(
                 yield "Tidepool holds data in a data set that the ledger has not verified"
 
 
+OF_NOTHING = "part_of IS NOT NULL AND state = 'nothing-accepted'"
+"""A part of which Tidepool itself has rejected every record, each of which is counted in quarantine."""
+
+
 def _states_differ(ledger: sqlite3.Connection, kind: str, retracted: AbstractSet[str]) -> Iterator[str]:
     """Every batch is verified, but those that others retract are withdrawn, and a backlog may hold some."""
-    states = dict(ledger.execute("SELECT batch_id, state FROM batches").fetchall())
+    states = dict(ledger.execute(f"SELECT batch_id, state FROM batches WHERE NOT ({OF_NOTHING})").fetchall())
     withdrawn = {name for name, state in states.items() if state == "withdrawn"}
     if withdrawn != retracted:
         yield f"{len(withdrawn)} batches are withdrawn, of {len(retracted)} retracted ones"
