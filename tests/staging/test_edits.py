@@ -153,7 +153,12 @@ def test_a_rate_is_corrected_only_with_the_value_that_shares_its_unit() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"[]", b'{"type":"cbg","units":"mg/dL"', b"\xff", b'"type"', b'{"id":NaN']
+    "line",
+    [
+        *(b"", b"[]", b'{"type":"cbg","units":"mg/dL"', b"\xff", b'"type"', b'{"id":NaN'),
+        *(b'{"type":"cbg","units":"mg/dL"}x', b'{"type":"cbg"},', b'{"type":"cbg"}{"type":"cbg"}'),
+        *(b"{}]", b'{"id":1}\x0b', b'{"id":1}\x00'),
+    ],
 )
 def test_what_is_no_object_stays_to_be_judged(line: bytes) -> None:
     made = edits(drop=["id"], set={"a": 1}, glucoseUnits="mmol/L")

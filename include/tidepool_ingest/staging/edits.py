@@ -61,6 +61,8 @@ REQUIRED_LABELS = frozenset({"cbg", "smbg", "wizard", "deviceEvent/calibration"}
 
 _SPELLINGS = {"mg/dL": ("mg/dL", "mg/dl"), "mmol/L": ("mmol/L", "mmol/l")}
 _PER_MINUTE = "/minute"
+_SPACE = b" \t\r\n"
+"""White space of JSON."""
 
 
 class Edits:
@@ -84,7 +86,7 @@ class Edits:
         :param line: the text of a record.
         """
         found = members(line)
-        if found is None:
+        if found is None or not _is_all(found, line):
             return line
         last = {member.name: member for member in found}
         cuts = self._dropping(found) if not self._drop.isdisjoint(last) else []
@@ -172,6 +174,12 @@ class Edits:
                 cuts.append(Cut(start, end, _json(correction)))
         if len(cuts) > before:
             self.changes[".".join(path)] += 1
+
+
+def _is_all(found: list[Member], line: bytes) -> bool:
+    """Return whether an object with these members is all that a line holds."""
+    behind = line[found[-1].end :] if found else line.strip(_SPACE).removeprefix(b"{")
+    return behind.strip(_SPACE) == b"}"
 
 
 def _corrected_value(label: str, units: GlucoseUnits, wrong: set[str]) -> str | None:
