@@ -112,6 +112,12 @@ def test_a_command_loads_no_more_than_it_needs(command: str, tmp_path: Path) -> 
     assert needless == {}
 
 
+CLARITY = (
+    b"Timestamp,Event Type,Event Subtype,Patient Info,Device Info,Source Device ID,Glucose Value (mg/dL),"
+    b"Insulin Value (u),Carb Value (grams),Duration,Glucose Rate of Change (mg/dL/min),Transmitter Time,ID"
+)
+
+
 def test_what_is_said_of_a_format_before_it_is_loaded_is_so() -> None:
     fresh = Formats(READERS)
     for name, entry in READERS.items():
@@ -120,3 +126,16 @@ def test_what_is_said_of_a_format_before_it_is_loaded_is_so() -> None:
         if isinstance(entry, Entry):
             assert (reader.in_manifests, reader.has_own_rows) == (entry.in_manifests, entry.has_own_rows)
             assert ("recognizes" in vars(reader)) == entry.is_recognized, name
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"[Index],%s\n" % CLARITY, "clarity"),
+        (b"{n},%s\n" % CLARITY, "clarity"),
+        (b"[]%s\n" % CLARITY, None),
+        (b'[{"type":"cbg"},%s\n' % CLARITY, None),
+    ],
+)
+def test_a_table_that_begins_with_a_bracket_is_no_json(start: bytes, name: str | None) -> None:
+    assert Formats(READERS).recognized(start, has_own_rows=True) == name

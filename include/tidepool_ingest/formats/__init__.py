@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     from tidepool_ingest.formats.tidepool_export.telling import ExportSigns
     from tidepool_ingest.staging.manifest import Manifest, StagedFile
+
+
+_BEGINS_AS_JSON: Final = re.compile(rb'\s*(?:\{\s*["}]|\[\s*[\[{\]])')
+"""An object, or an array of such; a table may begin with a bracket, too."""
 
 
 class Entry(NamedTuple):
@@ -49,7 +54,7 @@ class Entry(NamedTuple):
 
     def may_recognize(self, start: bytes) -> bool:
         """Return whether the class may recognize a text."""
-        if not start.lstrip().startswith((b"{", b"[")):
+        if not _BEGINS_AS_JSON.match(start):
             return self.is_recognized
         # A name may be written in escapes, if nobody does.
         return self.is_recognized and any(
