@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.model.examples import BOLUS, EXAMPLES, SCHEDULED, TIME, example, passes
-from tidepool_ingest.model import validate_datum, validate_lines
+from tidepool_ingest.model import fast_path, validate_datum, validate_lines
 from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, outline_of
 from tidepool_ingest.model.verdict import object_in, validate_block, validate_line
 from tidepool_ingest.prepare.digests import content_digest
@@ -325,3 +328,34 @@ def test_a_payload_that_go_would_write_too_large_does_not_pass_by_its_line() -> 
     assert validate_datum(accepted) == ()
     line = json.dumps(example("smbg", {"payload": {"a": "<" * (room + 400)}})).encode()
     assert validate_lines([line])[0].problems == (("size-out-of-range", "/payload"),)
+
+
+def test_one_thread_alone_makes_the_structs(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two that do crash in msgspec: the process ends without a word.
+    others = threading.Barrier(4)
+    made: list[bool] = []
+
+    class Decoders:
+        def __init__(self, *, whole: bool) -> None:
+            made.append(whole)
+            for _ in range(1_000):
+                time.sleep(0)  # the others go on, as far as they may
+
+        def records(self, lines: Sequence[bytes]) -> list[Any]:
+            return [None] * len(lines)
+
+    def ask() -> None:
+        others.wait()
+        fast_path.surely_valid([b"{}"], whole=True)
+
+    monkeypatch.setattr(fast_path, "_Decoders", Decoders)
+    fast_path._decoders.cache_clear()
+    try:
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        fast_path._decoders.cache_clear()
+    assert made == [True]

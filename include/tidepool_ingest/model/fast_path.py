@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, reduce
 from math import ceil, floor
 from operator import attrgetter, or_
+from threading import Lock
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
@@ -330,6 +331,10 @@ def _check_times(name: str, records: list[Any]) -> None:
             records[index] = None
 
 
+_MAKING: Final = Lock()
+"""Held while structs and decoders are made: msgspec crashes where two threads make use of a new struct."""
+
+
 @cache
 def _decoders(*, whole: bool) -> _Decoders:
     return _Decoders(whole=whole)
@@ -343,4 +348,6 @@ def surely_valid(lines: Sequence[bytes], *, whole: bool) -> list[Any]:
         hold what Go does not read.
     :return: for each, the struct of its type; ``None`` if it is not certain.
     """
-    return _decoders(whole=whole).records(lines)
+    with _MAKING:
+        decoders = _decoders(whole=whole)
+    return decoders.records(lines)
