@@ -8,7 +8,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 from tidepool_ingest.cli import FAILED, USAGE_ERROR, code_of, print_error
 from tidepool_ingest.cli.arguments import CommandError, reading_data_file, table
@@ -31,9 +32,11 @@ from tidepool_ingest.model import (
     STAGED_TIME_NOT_SHOWN,
     Problem,
     Validated,
+    readings_of,
     type_of,
     validate_lines,
 )
+from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.classify import JudgedBlock, Judgement, RecordClassifier
 from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.reasons import Reason, Reasons
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from tidepool_ingest.cli.summaries import Validations
     from tidepool_ingest.staging.manifest import Manifest
 
+_TYPE: Final = attrgetter("type")
 _MALFORMED = (Problem(JSON_MALFORMED, ""),)
 
 MAX_REASONS = 50
@@ -139,7 +143,8 @@ class Tally:
         """
         with RecordClassifier(checker) as classifier:
             for block in blocks:
-                judged = classifier.classify(block.lines)
+                with collector_paused():
+                    judged = classifier.classify(block.lines)
                 if block.warning:
                     for index, record in enumerate(judged):
                         self._count(record, block, index)
@@ -155,13 +160,9 @@ class Tally:
 
     def _count_usual(self, judged: JudgedBlock) -> None:
         """Count the records about which there is no more to say, all at once."""
-        data = [
-            datum
-            for index, datum in enumerate(judged.data)
-            if datum is not None and index not in judged.exceptions
-        ]
-        self.accepted.update(map(type_of, data))
-        self.guard.see(data)
+        records = judged.usual()
+        self.accepted.update(map(_TYPE, records))
+        self.guard.add(readings_of(records))
 
     def _count(self, record: Judgement, block: Block, index: int) -> None:
         kind = type_of(record.datum)

@@ -82,6 +82,11 @@ class JudgedBlock:
         exceptions = self.exceptions.items()
         return sorted(index for index, record in exceptions if record.is_embedded or not record.accepted)
 
+    def usual(self) -> Sequence[Outline]:
+        """Return the outlines of the accepted records about which there is no more to say."""
+        usual = compress(self.records, _all_but(self.exceptions, len(self.records)))
+        return cast("list[Outline]", list(usual))
+
     def to_upload(self) -> tuple[Sequence[bytes], Sequence[Outline]]:
         """Return the records that are uploaded as such, as lines and in outline."""
         left_out = set(self.left_out())
