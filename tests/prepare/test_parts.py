@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import tempfile
 from collections import defaultdict
 from datetime import date
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from tidepool_ingest.model import identity_hash, stored_form
-from tidepool_ingest.prepare.parts import moment_of
+from tidepool_ingest.prepare.days import moment_of
 from tidepool_ingest.prepare.writer import write_batch
 from tidepool_ingest.staged_batch import StagedBatch
 from tidepool_ingest.staging.batches import BatchFolder
@@ -27,6 +29,30 @@ from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 USER, DEVICE, DAY = "0123456789", "device-1", date(2026, 3, 5)
 
 Record = dict[str, Any]
+
+PARTS_AS_EVER = (
+    "209b18722a832c58",
+    "88465ddcf64e4976",
+    "23daa7e5ea0cdc67",
+    "46c93fdbcd0f5a12",
+    "dbeb6b7b522e43a0",
+    "657179944c406441",
+    "d560ee49edc31761",
+    "88d4dec7814890c7",
+    "2aa13d8ed8117793",
+    "958acdbf5c6fb842",
+    "3263a81be96e7aa9",
+    "b67e845806a7f6a0",
+    "3c09685fb13a728c",
+    "2b72a5bc6a3280db",
+    "0e9b48e9513337b1",
+    "d7934d4cc9b8c4af",
+    "e5511e6aa3fec1dd",
+    "ecedf84012cbad58",
+    "ea10b535ecc3a036",
+    "48174bb44effe1d1",
+)
+"""Digests of the plans of :func:`made` batches, as parts have always been cut."""
 
 
 def cut(
@@ -225,6 +251,46 @@ def test_the_same_records_give_the_same_parts_and_others_do_not(tmp_path: Path) 
     assert len(set(first)) == 3
     assert set(first).isdisjoint(keys("c", records, limit=25))
     assert set(first).isdisjoint(keys("d", [cbg(time(1, 0), 9.5), *records[1:]]))
+
+
+def made(seed: int) -> tuple[list[Any], int, int]:
+    """Make a batch, always the same of a seed: records, most rows of a part, most records of a chunk."""
+    chance = random.Random(seed)
+    clock, zones, fractions = [0, 1, 43_200, 50_000, 86_398, 86_399], ["Z", "Z", "Z", "+11:00"], ["", ".5"]
+
+    def moment() -> str:
+        return time(
+            chance.randint(1, 9), chance.choice(clock), chance.choice(zones), chance.choice(fractions)
+        )
+
+    records: list[Any] = []
+    for number in range(chance.randint(40, 120)):
+        drawn = chance.random()
+        if drawn < 0.1:
+            at = moment()
+            records.append(wizard(at, at if drawn < 0.07 else moment()))
+            if drawn < 0.03:
+                records.append(records[-1]["bolus"])  # staged by itself too
+        elif drawn < 0.15:
+            records.append(chance.choice([b'{"type": "nothing"}', b"broken", b"null"]))
+        elif drawn < 0.2 and records:
+            records.append(chance.choice(records))
+        else:
+            own = {"id": f"own-{number}"} if drawn < 0.25 else {}
+            records.append({**cbg(moment(), 4 + number / 50), **own})
+    return records, chance.choice([6, 15, 30, 60]), chance.choice([1, 3, 5, 20])
+
+
+@pytest.mark.parametrize(("seed", "digest"), list(enumerate(PARTS_AS_EVER)))
+def test_parts_are_the_same_as_ever(tmp_path: Path, seed: int, digest: str) -> None:
+    """What Tidepool holds parts of is continued by whatever version: one cut elsewhere would not fit."""
+    records, limit, chunk_records = made(seed)
+
+    work, prepared = cut(tmp_path, records, limit, chunk_records)
+
+    what = {"content_key", "records", "accepted", "expected_rows", "days", "hours", "chunks"}
+    found = [plan.model_dump(mode="json", include=what) for _, plan in work.areas_with_records(prepared)]
+    assert hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidepool_ingest.coverage import hours_of_text
-from tidepool_ingest.prepare.parts import RecordDays, utc_day
+from tidepool_ingest.prepare.days import RecordDays, utc_day
 
 
 def seen(*times: str) -> dict[date, dict[str, int]]:

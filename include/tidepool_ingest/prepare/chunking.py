@@ -64,19 +64,24 @@ class Chunking:
         self._lines: list[bytes] = []
         self._bytes = 0
         self._plain = True
+        self._moments: list[str] = []
+        self.spans: list[tuple[str, str]] = []
+        """The first and the last moment of each chunk of whose records the moments are known."""
 
-    def add(self, lines: Sequence[bytes], *, plain: bool) -> None:
+    def add(self, lines: Sequence[bytes], *, plain: bool, moments: Sequence[str] = ()) -> None:
         """Put records into chunks; their source positions must already be in :attr:`places`.
 
         :param lines: the records.
         :param plain: whether none of them has an identifier or an embedded datum.
+        :param moments: when they are, if that is to be known of all chunks.
         """
         while lines:
             fitting, size = self._fitting(lines)
             self._lines += fitting
             self._bytes += size
             self._plain = self._plain and plain
-            lines = lines[len(fitting) :]
+            self._moments += moments[: len(fitting)]
+            lines, moments = lines[len(fitting) :], moments[len(fitting) :]
             if lines or len(self._lines) >= self._chunk_records:
                 self.finish()
 
@@ -97,7 +102,9 @@ class Chunking:
         if self._lines:
             places = self.places.take(len(self._lines))
             self._writer.write(self._lines, plain=self._plain, places=places)
-        self._lines, self._bytes, self._plain = [], 0, True
+            if self._moments:
+                self.spans.append((min(self._moments), max(self._moments)))
+        self._lines, self._bytes, self._plain, self._moments = [], 0, True, []
 
 
 def _size(lines: Sequence[bytes]) -> int:

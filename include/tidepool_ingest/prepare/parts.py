@@ -13,137 +13,66 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from itertools import chain, compress, repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tidepool_ingest.coverage import HOURS, text_of_hours
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.ledger import BatchRow, ChunkRow, DataSetRow, DataSetState, FoundPart, Ledger, Rejection
 from tidepool_ingest.model import EMBEDDING_TYPES, embedded_data
 from tidepool_ingest.model.deduplicators import NORMAL, deduplicator_named
-from tidepool_ingest.model.gotime import Instant, parse_instant
 from tidepool_ingest.model.verdict import object_in
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.chunking import Chunking
+from tidepool_ingest.prepare.days import DAY, RecordDays, moment_of, moments_of
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest
 from tidepool_ingest.staging.work_area import Chunk, Part, PreparedBatch, SourceRange, Whole, WorkArea
 
-_TIME: Final = itemgetter("time")
-_TYPE: Final = itemgetter("type")
-_LAST_CHARACTER: Final = itemgetter(-1)
-_HOUR: Final = itemgetter(slice(13))
-"""``YYYY-MM-DDTHH``, with which every accepted time begins; an hour before ten may have a single digit."""
-
-_MOST_HOURS: Final = 4_096
-"""Hours that are counted by their texts; more are put together, day by day, in less memory."""
-
-_NO_HOURS: Final = bytes(HOURS * 8)
-DAY: Final = 10
-"""Characters of a moment that name its day: ``YYYY-MM-DD``."""
-
 _DAY: Final = itemgetter(slice(DAY))
-
-MOMENT: Final = 19
-"""Characters of a moment: ``YYYY-MM-DDTHH:MM:SS``, in UTC. Moments are in order as their texts are."""
 
 log = logging.getLogger(__name__)
 
 
-class RecordDays:
-    """Counts records by UTC day, hour and type, in memory that grows with the days only."""
+class Spread:
+    """How a batch's rows lie in time, gathered while its records are written.
+
+    :ivar records: the records that are sent as such.
+    :ivar spans: the first and the last moment of each chunk.
+    :ivar links: the first and the last moment of each record in which data of another day are embedded.
+    """
 
     def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._days: dict[tuple[str, str], array[int]] = {}
+        self.records = RecordDays()
+        self.spans: list[tuple[str, str]] = []
+        self.links: list[tuple[str, str]] = []
+        self._embedded: Counter[str] = Counter()
 
-    def see(self, data: Sequence[Mapping[str, Any]]) -> None:
-        """Count accepted records.
+    def embed(self, datum: Mapping[str, Any], names: Sequence[str]) -> None:
+        """Count the data embedded in a record that is sent.
 
-        :param data: the records, decoded.
+        :param datum: the record.
+        :param names: the fields that hold them.
         """
-        self.add(map(_TIME, data), map(_TYPE, data))
+        moment = moment_of(datum["time"])
+        self._embedded[_DAY(moment)] += len(names)
+        moments = (moment, *(moment_of(datum[name]["time"]) for name in names))
+        if _DAY(min(moments)) != _DAY(max(moments)):
+            self.links.append((min(moments), max(moments)))
 
-    def add(self, times: Iterable[str], kinds: Iterable[str]) -> None:
-        """Count accepted records of which the times and, in the same order, the types are known."""
-        times = list(times)
-        if set(map(_LAST_CHARACTER, times)) <= {"Z"}:
-            hours = list(map(_HOUR, times))
-        else:
-            hours = [_HOUR(time) if time[-1] == "Z" else _utc_hour(time) for time in times]
-        self._counts.update(zip(hours, kinds, strict=True))
-        if len(self._counts) > _MOST_HOURS:
-            self._put_together()
+    def rows(self) -> Counter[str]:
+        """Return the number of rows by day; what is embedded in a record is in the part of the record."""
+        return Counter(self.records.by_text()) + self._embedded
 
-    def by_type(self) -> dict[str, int]:
-        """Return the number of records by type."""
-        found: Counter[str] = Counter()
-        for (_, kind), hours in self._put_together().items():
-            found[kind] += sum(hours)
-        return dict(found)
-
-    def by_day(self) -> dict[date, dict[str, int]]:
-        """Return the number of records by day and type, oldest day first."""
-        return {
-            day: {kind: sum(hours) for kind, hours in kinds.items()} for day, kinds in self._sorted().items()
-        }
-
-    def by_hour(self) -> dict[date, dict[str, str]]:
-        """Return the same by hour, as :func:`~tidepool_ingest.coverage.text_of_hours` writes them."""
-        return {
-            day: {kind: text_of_hours(hours) for kind, hours in kinds.items()}
-            for day, kinds in self._sorted().items()
-        }
-
-    def _sorted(self) -> dict[date, dict[str, array[int]]]:
-        found: dict[date, dict[str, array[int]]] = {}
-        for (text, kind), hours in sorted(self._put_together().items(), key=itemgetter(0)):
-            kinds = found.setdefault(utc_day(f"{text}T00:00:00Z"), {})
-            # Two texts are one day only where no date has their year.
-            kinds[kind] = (
-                array("Q", map(sum, zip(kinds[kind], hours, strict=True))) if kind in kinds else hours
-            )
-        return dict(sorted(found.items()))
-
-    def _put_together(self) -> dict[tuple[str, str], array[int]]:
-        """Return what was counted by day and type, 24 numbers each."""
-        for (text, kind), count in self._counts.items():
-            hours = self._days.setdefault((text[:DAY], kind), array("Q", _NO_HOURS))
-            hours[int(text[DAY + 1 :].rstrip(":"))] += count
-        self._counts.clear()
-        return self._days
-
-
-def utc_day(time: str) -> date:
-    """Return the day of an accepted time in UTC.
-
-    The Platform accepts the year 0000, which no ``date`` has, and an offset can lead past the year 9999: such
-    a time counts as the first or the last possible day.
-
-    :param time: the time as the Platform accepts it.
-    """
-    return _instant_of(time).utc_date
-
-
-def _utc_hour(time: str) -> str:
-    """Return the day and hour of an accepted time in UTC, as :data:`_HOUR` does of one that is in UTC."""
-    instant = _instant_of(time)
-    return f"{instant.utc_date}T{instant.moment[0] % (24 * 60 * 60) // (60 * 60):02}"
-
-
-def _instant_of(time: str) -> Instant:
-    instant = parse_instant(time)
-    if instant is None:
-        raise ValueError("an accepted record has a time that cannot be read")
-    return instant
+    def rows_within(self, begin: str, end: str | None) -> int:
+        """Return the number of rows of some days; see :meth:`RecordDays.within`."""
+        return sum(count for day, count in self.rows().items() if day >= begin and (end is None or day < end))
 
 
 class _Timed(msgspec.Struct):
@@ -204,18 +133,7 @@ def timed_records(work: WorkArea, chunk: Chunk) -> TimedRecords:
             if datum is None:
                 raise ValueError("an accepted record is no object")
             embedded[index] = tuple(moment_of(datum[name]["time"]) for name in embedded_data(datum))
-    # As moment_of has it, which would cost a call for each record.
-    moments = [time[:MOMENT] if time[-1] == "Z" else moment_of(time) for time in times]
-    return TimedRecords(lines, kinds, times, moments, embedded)
-
-
-def moment_of(time: str) -> str:
-    """Return when an accepted time is, to the second; the same for every spelling of one identity."""
-    if time[-1] == "Z":
-        return time[:MOMENT]
-    instant = _instant_of(time)
-    minutes, second = divmod(instant.moment[0] % (24 * 60 * 60), 60)
-    return f"{instant.utc_date}T{minutes // 60:02}:{minutes % 60:02}:{second:02}"
+    return TimedRecords(lines, kinds, times, moments_of(times), embedded)
 
 
 @dataclass(frozen=True)
@@ -236,32 +154,31 @@ class SplitPlan:
         begin = self.begins[part] if part else ""
         return begin, self.begins[part + 1] if part + 1 < len(self.begins) else None
 
-    def chunks_of(self, part: int, chunks: Sequence[Chunk]) -> Iterator[Chunk]:
-        """Yield those chunks of the batch in which records of a part can be."""
+    def is_of_days(self, part: int) -> bool:
+        """Return whether a part has whole days only."""
+        return all(len(moment) == DAY for moment in self.window(part) if moment)
+
+    def chunks_of(self, part: int, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, bool]]:
+        """Yield those chunks of the batch in which records of a part can be, and whether all in it are."""
         begin, end = self.window(part)
         for chunk, (first, last) in zip(chunks, self.spans, strict=True):
             if last >= begin and (end is None or first < end):
-                yield chunk
+                yield chunk, first >= begin and (end is None or last < end)
 
 
-def find_splits(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> SplitPlan:
-    """Find where to cut a batch, reading its accepted records once, and those of very full days once more.
+def find_splits(work: WorkArea, chunks: Sequence[Chunk], spread: Spread, limit: int) -> SplitPlan:
+    """Find where to cut a batch; only the records of very full days are decoded once more.
 
     :param work: the batch's work area.
     :param chunks: its chunks.
+    :param spread: how its rows lie in time.
     :param limit: most rows in a part, embedded data included. More only where they cannot be separated: those
         of one second, or linked by what is embedded in them.
     """
-    days: Counter[str] = Counter()
-    links: list[tuple[str, str]] = []
-    spans: list[tuple[str, str]] = []
     content = hashlib.sha256()
     for chunk in chunks:
-        found = timed_records(work, chunk)
-        content.update(b"\n".join((*found.lines, b"")))
-        days.update(map(_DAY, found.row_moments()))
-        links += (link for link in found.linked_spans() if link[0][:DAY] != link[1][:DAY])
-        spans.append((min(found.moments), max(found.moments)))
+        content.update(work.read_content(chunk))
+    days, links, spans = spread.rows(), list(spread.links), tuple(spread.spans)
     full = {day for day, number in days.items() if number > limit}
     counts = Counter({day: number for day, number in days.items() if day not in full})
     if full:
@@ -272,7 +189,7 @@ def find_splits(work: WorkArea, chunks: Sequence[Chunk], limit: int) -> SplitPla
                 links += (
                     link for link in found.linked_spans() if link[0][:DAY] in full or link[1][:DAY] in full
                 )
-    return SplitPlan(content.hexdigest(), tuple(_evenly(list(_joined(counts, links)), limit)), tuple(spans))
+    return SplitPlan(content.hexdigest(), tuple(_evenly(list(_joined(counts, links)), limit)), spans)
 
 
 def _joined(counts: Mapping[str, int], links: Iterable[tuple[str, str]]) -> Iterator[tuple[str, int]]:
@@ -321,7 +238,7 @@ def is_splittable(manifest: Manifest) -> bool:
     return manifest.data_set_type == NORMAL and deduplicator is not None and deduplicator.may_be_split
 
 
-def split_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> PreparedBatch:
+def split_into_parts(work: WorkArea, prepared: PreparedBatch, spread: Spread, limit: int) -> PreparedBatch:
     """Cut a batch into parts if it has more rows than a part may hold, and return the plan with them.
 
     Parts that an interrupted attempt has written are not written again: the same records are cut
@@ -329,18 +246,19 @@ def split_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Pre
 
     :param work: the batch's work area with its accepted records; the plan is not written yet.
     :param prepared: the batch's plan, not cut.
+    :param spread: how its rows lie in time.
     :param limit: most rows in a part, embedded data included.
     """
     prepared = prepared.model_copy(update={"part_records": limit})
     if prepared.expected_rows <= limit:
         return prepared
-    cut = find_splits(work, prepared.chunks, limit)
+    cut = find_splits(work, prepared.chunks, spread, limit)
     if len(cut.begins) == 1:
         log.info("A batch of %d records stays whole: they cannot be separated.", prepared.travelling)
         return prepared
     keys = [_key_of(prepared, cut, number) for number in range(len(cut.begins))]
     work.record_part_areas(keys)
-    parts = tuple(_part(work, prepared, cut, number, key) for number, key in enumerate(keys))
+    parts = tuple(_part(work, prepared, spread, cut, number, key) for number, key in enumerate(keys))
     totals = sum(part.records for part in parts), sum(part.expected_rows for part in parts)
     if totals != (prepared.travelling, prepared.expected_rows):
         raise AssertionError("the parts do not contain what the batch does")
@@ -348,11 +266,13 @@ def split_into_parts(work: WorkArea, prepared: PreparedBatch, limit: int) -> Pre
     return prepared.model_copy(update={"parts": parts, "chunks": ()})
 
 
-def _part(work: WorkArea, prepared: PreparedBatch, cut: SplitPlan, number: int, key: str) -> Part:
+def _part(
+    work: WorkArea, prepared: PreparedBatch, spread: Spread, cut: SplitPlan, number: int, key: str
+) -> Part:
     area = work.beside(key)
     plan = area.load()
     if plan is None or plan.chunk_records != prepared.chunk_records or not area.holds(plan):
-        plan = _write_part(work, area, prepared, cut, number)
+        plan = _write_part(work, area, prepared, spread, cut, number)
     return Part(
         content_key=key,
         records=plan.records,
@@ -369,26 +289,38 @@ def _key_of(prepared: PreparedBatch, cut: SplitPlan, number: int) -> str:
 
 
 def _write_part(
-    work: WorkArea, area: WorkArea, prepared: PreparedBatch, cut: SplitPlan, number: int
+    work: WorkArea, area: WorkArea, prepared: PreparedBatch, spread: Spread, cut: SplitPlan, number: int
 ) -> PreparedBatch:
     """Write the work area of one part."""
     begin, end = cut.window(number)
-    days = RecordDays()
-    records = rows = 0
+    # Of whole days everything is counted already: then only the chunks at the ends have to be decoded.
+    is_of_days = cut.is_of_days(number)
+    days = spread.records.within(begin, end) if is_of_days else RecordDays()
+    rows = spread.rows_within(begin, end) if is_of_days else 0
+    records = 0
     area.begin()
     with area.accepted_writer() as accepted:
         chunking = Chunking(accepted, prepared.chunk_records)
-        for chunk in cut.chunks_of(number, prepared.chunks):
+        for chunk, is_inside in cut.chunks_of(number, prepared.chunks):
+            if is_of_days and is_inside:
+                for source in chunk.places:
+                    chunking.places.add(source)
+                chunking.add(work.read_chunk(chunk), plain=chunk.plain)
+                records += chunk.records
+                continue
             found = timed_records(work, chunk)
             inside = [moment >= begin and (end is None or moment < end) for moment in found.moments]
             for source, left_out in _left_out(chunk.places, inside):
                 chunking.places.add(source, left_out)
             kept = list(compress(found.lines, inside))
             chunking.add(kept, plain=chunk.plain)
-            days.add(compress(found.times, inside), compress(found.kinds, inside))
             records += len(kept)
-            rows += len(kept) + sum(len(data) for index, data in found.embedded.items() if inside[index])
+            if not is_of_days:
+                days.add(compress(found.times, inside), compress(found.kinds, inside))
+                rows += len(kept) + sum(len(data) for index, data in found.embedded.items() if inside[index])
         chunking.finish()
+    if sum(days.by_type().values()) != records:
+        raise AssertionError("a part does not contain what was counted for it")
     plan = PreparedBatch(
         content_key=area.content_key,
         chunk_records=prepared.chunk_records,

@@ -17,8 +17,9 @@ from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.chunking import Chunking
 from tidepool_ingest.prepare.classify import JudgedBlock, RecordClassifier
+from tidepool_ingest.prepare.days import RecordDays, moments_of
 from tidepool_ingest.prepare.feeds.classify import FeedClassifier
-from tidepool_ingest.prepare.parts import RecordDays, split_into_parts
+from tidepool_ingest.prepare.parts import Spread, split_into_parts
 from tidepool_ingest.prepare.reading import RecordReader
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staged_batch import StagedBatch, named
@@ -51,16 +52,17 @@ def write_batch(
     """
     work.begin()
     try:
-        prepared = _written(batch, work, chunk_records).model_copy(update={"retracts": retracts})
-        if part_records is not None:
-            prepared = split_into_parts(work, prepared, part_records)
+        spread = None if part_records is None else Spread()
+        prepared = _written(batch, work, chunk_records, spread).model_copy(update={"retracts": retracts})
+        if part_records is not None and spread is not None:
+            prepared = split_into_parts(work, prepared, spread, part_records)
     except (BatchError, FileHeldError) as error:
         raise error.for_batch(named(batch.folder)) from None
     work.finish(prepared)
     return prepared
 
 
-def _written(batch: StagedBatch, work: WorkArea, chunk_records: int) -> PreparedBatch:
+def _written(batch: StagedBatch, work: WorkArea, chunk_records: int, spread: Spread | None) -> PreparedBatch:
     manifest, folder = batch.manifest, batch.folder.path
     with ExitStack() as stack:
         reader = stack.enter_context(RecordReader.of(manifest, folder))
@@ -68,11 +70,11 @@ def _written(batch: StagedBatch, work: WorkArea, chunk_records: int) -> Prepared
         stack.enter_context(classifier)
         accepted = stack.enter_context(work.accepted_writer())
         quarantine = stack.enter_context(work.quarantine_writer())
-        writer = RecordWriter(accepted, quarantine, chunk_records)
+        writer = RecordWriter(accepted, quarantine, chunk_records, spread)
         for block in reader:
             with collector_paused():
                 writer.add(block, classifier.classify(block.lines))
-        writer.chunking.finish()
+        writer.finish()
         if not (manifest.edits and manifest.edits.glucose_units):
             writer.guard.check(named(batch.folder))
     return PreparedBatch(
@@ -100,13 +102,22 @@ class RecordWriter:
     :param accepted: takes the accepted records.
     :param quarantine: takes the rejected ones.
     :param chunk_records: most records in a chunk.
+    :param spread: learns how the rows lie in time, if the batch may be cut.
     """
 
-    def __init__(self, accepted: AcceptedWriter, quarantine: QuarantineWriter, chunk_records: int) -> None:
+    def __init__(
+        self,
+        accepted: AcceptedWriter,
+        quarantine: QuarantineWriter,
+        chunk_records: int,
+        spread: Spread | None,
+    ) -> None:
         self.guard = GlucoseGuard()
-        self.chunking = Chunking(accepted, chunk_records)
+        self._chunking = Chunking(accepted, chunk_records)
         self._quarantine_writer = quarantine
-        self._days = RecordDays()
+        self._spread = spread
+        self._days = spread.records if spread else RecordDays()
+        self._days_inside = RecordDays()
         self._replaced: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}
@@ -140,7 +151,7 @@ class RecordWriter:
             self._quarantine(place, None, (Problem(rejected.code, ""),), rejected.text, rejected.where)
 
     def _add_places(self, block: Block, left_out: list[int]) -> None:
-        places, number = self.chunking.places, block.file_number
+        places, number = self._chunking.places, block.file_number
         if block.positions is None:
             places.add(SourceRange(number, block.first_position, len(block.lines)), left_out)
             return
@@ -156,7 +167,9 @@ class RecordWriter:
             self._split_off += len(record.embedded)
             if record.is_embedded and record.datum is not None:
                 self._inside += 1
-                self._days.see((record.datum,))
+                self._days_inside.see((record.datum,))
+            elif self._spread and record.embedded and record.datum is not None:
+                self._spread.embed(record.datum, record.embedded)
             if record.warnings:
                 _count(self._warnings, record.datum, record.warnings)
         if warning:
@@ -164,10 +177,17 @@ class RecordWriter:
                 if record.accepted:
                     _count(self._warnings, record.datum, (Problem(warning, ""),))
         lines, records = found.to_upload()
-        self._days.add(map(_TIME, records), map(_TYPE, records))
+        times = list(map(_TIME, records))
+        self._days.add(times, map(_TYPE, records))
         self.guard.add(readings_of(records))
         is_plain = not any(record.embedded or record.has_own_id for record in exceptions)
-        self.chunking.add(lines, plain=is_plain)
+        self._chunking.add(lines, plain=is_plain, moments=moments_of(times) if self._spread else ())
+
+    def finish(self) -> None:
+        """Write what is left."""
+        self._chunking.finish()
+        if self._spread:
+            self._spread.spans += self._chunking.spans
 
     def _quarantine(
         self, place: Place, datum: Any, problems: tuple[Problem, ...], staged: bytes | None, where: str
@@ -178,13 +198,14 @@ class RecordWriter:
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of the chunk plan."""
-        accepted = self._days.by_type()
+        days = self._days.with_those_of(self._days_inside) if self._inside else self._days
+        accepted = days.by_type()
         return {
             "records": self._staged,
             "skipped": dict(self._skipped),
             "accepted": accepted,
-            "days": self._days.by_day(),
-            "hours": self._days.by_hour(),
+            "days": days.by_day(),
+            "hours": days.by_hour(),
             "inside": self._inside,
             "quarantined": self._quarantined,
             "identical": self._identical,

@@ -19,7 +19,7 @@ from tidepool_ingest.digests import digest_of
 from tidepool_ingest.ledger import BatchRow
 from tidepool_ingest.model import NoIdentityError, content_of, identity_hash, stored_form
 from tidepool_ingest.model.deduplicators import AtClose, Deduplicator
-from tidepool_ingest.prepare.parts import utc_day
+from tidepool_ingest.prepare.days import utc_day
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import Chunk, PreparedBatch, WorkArea
 from tidepool_ingest.texts import counted

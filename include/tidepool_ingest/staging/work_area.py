@@ -443,7 +443,11 @@ class WorkArea:
         return seen <= 1 and bool(configured_keys())
 
     def read_chunk(self, chunk: Chunk) -> list[bytes]:
-        """Return the records of a chunk, reading no more than its bytes.
+        """Return the records of a chunk; see :meth:`read_content`."""
+        return self.read_content(chunk).split(b"\n")[:-1]
+
+    def read_content(self, chunk: Chunk) -> bytes:
+        """Return the records of a chunk as lines, reading no more than its bytes.
 
         :param chunk: a chunk of this area's plan.
         :raises BatchError: ``work-area-damaged`` if they are not the bytes that prepare wrote,
@@ -453,7 +457,7 @@ class WorkArea:
         content = self._decrypted(written)
         if hashlib.sha256(content).hexdigest() != chunk.digest:
             raise BatchError("work-area-damaged", detail=f"chunk {chunk.index} differs from its digest")
-        return content.split(b"\n")[:-1]
+        return content
 
     def add_to_quarantine(
         self, prepared: PreparedBatch, rejected: Mapping[int, Sequence[tuple[str, str]]]
