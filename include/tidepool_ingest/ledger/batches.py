@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, not_, or_, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, insert, not_, or_, select, update
 
 from tidepool_ingest.ledger.database import (
     Database,
@@ -137,6 +137,12 @@ def batch_row(row: Any) -> BatchRow:
 
 
 _ONE = select(batches).where(batches.c.id == bindparam("number"))
+_NAMESAKES = select(batches).where(
+    batches.c.api_host == bindparam("host"),
+    batches.c.user_id == bindparam("user"),
+    batches.c.batch_id == bindparam("name"),
+    IS_WHOLE,
+)
 
 NAMES_PER_QUERY = 200
 """Pairs of user and batch id per query."""
@@ -411,10 +417,9 @@ class Batches:
 
     def namesakes(self, api_host: str, user_id: str, batch_id: str) -> list[BatchRow]:
         """Return the whole batches that have one user's batch id, whatever their content."""
-        named = and_(batches.c.api_host == api_host, batches.c.user_id == user_id)
-        query = select(batches).where(named, batches.c.batch_id == batch_id, IS_WHOLE)
+        given = {"host": api_host, "user": user_id, "name": batch_id}
         with self._database.reading() as connection:
-            return [batch_row(row) for row in connection.execute(query)]
+            return [batch_row(row) for row in connection.execute(_NAMESAKES, given)]
 
     def knows_replacement_of(self, batch: int) -> bool:
         """Return whether the ledger knows which batch replaced another one.
@@ -557,6 +562,13 @@ class Batches:
         self._set(batch, None, replaces=replaces)
 
     def _set(self, batch: int, lease: Lease | None, **values: Any) -> None:
+        given = {f"new_{name}": value for name, value in values.items()}
         with writing_under(self._database, lease) as connection:
-            changed = update(batches).where(batches.c.id == batch).values(**values, updated_at=NOW)
-            connection.execute(changed)
+            connection.execute(_setting(*values), {"number": batch, **given})
+
+
+@cache
+def _setting(*names: str) -> Update:
+    """Return the statement that writes these columns of a batch, made once."""
+    given = {name: bindparam(f"new_{name}", type_=batches.c[name].type) for name in names}
+    return update(batches).where(batches.c.id == bindparam("number")).values(**given, updated_at=NOW)

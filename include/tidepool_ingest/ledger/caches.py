@@ -9,7 +9,8 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Executable, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tidepool_ingest.ledger.database import Database, batched, now_of, retry_on_conflict
 from tidepool_ingest.ledger.schema import NOW, file_digests, manifests
@@ -130,20 +131,27 @@ class FileDigests:
         :param compute: reads the file and returns its sha256 in hex.
         """
         key = path_key(address)
-        query = select(file_digests.c.sha256).where(
-            file_digests.c.path_key == key, file_digests.c.fingerprint == fingerprint
-        )
         with self._database.reading() as connection:
-            known: str | None = connection.scalar(query)
+            known: str | None = connection.scalar(_DIGEST, {"key": key, "its_fingerprint": fingerprint})
         if known is not None:
             return known
         digest = compute()
-        retry_on_conflict(lambda: self._save(key, fingerprint, digest))
+        read = {"path_key": key, "fingerprint": fingerprint, "sha256": digest}
+        with self._database.writing() as connection:
+            connection.execute(_SAVE_DIGEST[connection.dialect.name], read)
         return digest
 
-    def _save(self, key: str, fingerprint: str, digest: str) -> None:
-        values = {"fingerprint": fingerprint, "sha256": digest, "updated_at": NOW}
-        with self._database.writing() as connection:
-            changed = update(file_digests).where(file_digests.c.path_key == key).values(values)
-            if not connection.execute(changed).rowcount:
-                connection.execute(insert(file_digests).values(path_key=key, **values))
+
+_DIGEST = select(file_digests.c.sha256).where(
+    file_digests.c.path_key == bindparam("key"), file_digests.c.fingerprint == bindparam("its_fingerprint")
+)
+
+
+def _save_digest(insert: Callable[..., postgresql.Insert | sqlite.Insert]) -> Executable:
+    """Return the statement that saves the digest of a file, in place of what was known about it."""
+    new = insert(file_digests).values(updated_at=NOW)
+    changed = {name: new.excluded[name] for name in ("fingerprint", "sha256", "updated_at")}
+    return new.on_conflict_do_update(index_elements=[file_digests.c.path_key], set_=changed)
+
+
+_SAVE_DIGEST = {"postgresql": _save_digest(postgresql.insert), "sqlite": _save_digest(sqlite.insert)}

@@ -127,22 +127,20 @@ class DataSets:
         with writing_under(self._database, lease) as connection:
             if instead_of is not None:
                 write_data_set_state(connection, instead_of, DataSetState.ABANDONED, {})
-            last = connection.scalar(select(func.max(data_sets.c.ordinal)).where(data_sets.c.batch == batch))
+            last = connection.scalar(_LAST, {"number": batch})
+            state = DataSetState.OPENING if data_set_id is None else DataSetState.OPEN
             values = {
                 **vars(origin),
                 "batch": batch,
                 "ordinal": (last or 0) + 1,
                 "data_set_type": data_set_type,
                 "deduplicator": deduplicator,
-                "state": DataSetState.OPENING if data_set_id is None else DataSetState.OPEN,
+                "state": state,
                 "data_set_id": data_set_id if id_of is None else id_of((last or 0) + 1),
-                "opened_at": None if data_set_id is None else NOW,
                 "expected_rows": expected_rows,
                 "generation": generation,
-                "created_at": NOW,
-                "updated_at": NOW,
             }
-            inserted = connection.execute(insert(data_sets).values(values).returning(*data_sets.c)).one()
+            inserted = connection.execute(_INSERTS[state], values).one()
         return _data_set(inserted)
 
     def record_found(
@@ -362,7 +360,8 @@ class DataSets:
 
     def of_batch(self, batch: int) -> list[DataSetRow]:
         """Return every data set that was started for a batch, oldest first."""
-        return self.of_batches([batch])
+        with self._database.reading() as connection:
+            return [_data_set(row) for row in connection.execute(_OF_BATCH, {"number": batch})]
 
     def known(self, data_set_ids: Collection[str]) -> set[str]:
         """Return which data sets of some the ledger has, in whatever state.
@@ -411,6 +410,12 @@ class DataSets:
         found = (dict(row._mapping) for row in rows)
         return {row["chunk_index"]: ChunkRow(**{**row, "state": ChunkState(row["state"])}) for row in found}
 
+
+_OF_BATCH = select(data_sets).where(data_sets.c.batch == bindparam("number")).order_by(data_sets.c.ordinal)
+_LAST = select(func.max(data_sets.c.ordinal)).where(data_sets.c.batch == bindparam("number"))
+_INSERT = insert(data_sets).values(created_at=NOW, updated_at=NOW).returning(*data_sets.c)
+_INSERTS = {DataSetState.OPENING: _INSERT, DataSetState.OPEN: _INSERT.values(opened_at=NOW)}
+"""What inserts a data set that is about to be opened, or that is open."""
 
 _OF_BATCHES = (
     select(data_sets)

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, not_, or_, select
 
 from tidepool_ingest.ledger.batches import ORDER_COLUMNS, BatchRow, batch_row, order_key_of
 from tidepool_ingest.ledger.database import Database, batched, now_of
@@ -15,6 +15,7 @@ from tidepool_ingest.ledger.leases import lease_of_batch
 from tidepool_ingest.ledger.record_counts import Days
 from tidepool_ingest.ledger.schema import NOW, batch_days, batches, data_sets, leases, turns
 from tidepool_ingest.ledger.states import SUPERSEDED_STATES, TERMINAL_STATES, BatchState, DataSetState
+from tidepool_ingest.ledger.transitions import is_one_of
 from tidepool_ingest.ledger.whole_batches import WHOLE
 
 SHOWN = (DataSetState.CLOSING, DataSetState.CLOSED, DataSetState.VERIFIED)
@@ -61,10 +62,10 @@ class Devices:
         :param sharing_days: only those that have records on a day on which it has some too.
         :param deduplicators: only those whose data set has one of these; ``None`` for all.
         """
-        query = _newer(batch.device_id is not None, sharing_days, deduplicators is not None)
-        given = {**_given(batch), "states": list(states), "deduplicators": list(deduplicators or ())}
+        of_some = None if deduplicators is None else tuple(sorted(deduplicators))
+        query = _newer(batch.device_id is not None, sharing_days, tuple(states), of_some)
         with self._database.reading() as connection:
-            newer = [(order_key_of(row), row) for row in connection.execute(query, given)]
+            newer = [(order_key_of(row), row) for row in connection.execute(query, _given(batch))]
         newer.sort(key=lambda found: found[0], reverse=True)
         return {row.id: row.day for key, row in newer if key > batch.order_key}
 
@@ -78,7 +79,6 @@ class Devices:
         query = _older(batch.device_id is not None, sharing_days)
         found: dict[str, float] = {}
         with self._database.reading() as connection:
-            now = now_of(connection)
             names = set()
             for row in connection.execute(query, _given(batch)):
                 if order_key_of(row) >= batch.order_key:
@@ -87,6 +87,9 @@ class Devices:
                 if row.part_of is not None and row.state not in TERMINAL_STATES:
                     # Its turn may still come while a task works on the whole batch.
                     names.add(lease_of_batch(row.part_of))
+            if not names:
+                return found
+            now = now_of(connection)
             for batch_of_ids in batched(sorted(names)):
                 alive = select(leases.c.name, leases.c.expires_at).where(
                     leases.c.name.in_(batch_of_ids), leases.c.expires_at > now
@@ -322,7 +325,8 @@ def _given(batch: BatchRow) -> dict[str, Any]:
         "device": batch.device_id,
         "type": batch.data_set_type,
         "of": batch.day,
-        "own": _own(batch),
+        "own": batch.part_of or batch.id,
+        "replaced": batch.part_of or batch.id if batch.replaces is None else batch.replaces,
     }
 
 
@@ -334,7 +338,7 @@ def _of_same_device(*, has_device: bool) -> ColumnElement[bool]:
         batches.c.user_id == bindparam("user"),
         device,
         batches.c.data_set_type == bindparam("type"),
-        WHOLE.not_in(bindparam("own", expanding=True)),
+        not_(is_one_of(WHOLE, (bindparam("own"), bindparam("replaced")))),
     )
 
 
@@ -345,16 +349,21 @@ def _shares_a_day() -> ColumnElement[bool]:
 
 
 @cache
-def _newer(has_device: bool, sharing_days: bool, with_deduplicators: bool) -> Select[Any]:
-    of_some = data_sets.c.deduplicator.in_(bindparam("deduplicators", expanding=True))
+def _newer(
+    has_device: bool,
+    sharing_days: bool,
+    states: tuple[DataSetState, ...],
+    deduplicators: tuple[str, ...] | None,
+) -> Select[Any]:
+    of_some = is_one_of(data_sets.c.deduplicator, deduplicators or ())
     return (
         select(batches.c.id, *ORDER_COLUMNS)
         .join(data_sets, data_sets.c.batch == batches.c.id)
         .where(
             _of_same_device(has_device=has_device),
             batches.c.day >= bindparam("of"),
-            data_sets.c.state.in_(bindparam("states", expanding=True)),
-            *([of_some] if with_deduplicators else []),
+            is_one_of(data_sets.c.state, states),
+            *([] if deduplicators is None else [of_some]),
             *([_shares_a_day()] if sharing_days else []),
         )
         .distinct()

@@ -50,16 +50,18 @@ class BatchDays:
             for day, kinds in days.items()
             for kind, records in kinds.items()
         }
-        if wanted == {tuple(row) for row in self._of_batch(batch)}:
-            return
         names = ("day", "type", "records", "hours")
         rows = [{"batch": batch, **dict(zip(names, row, strict=True))} for row in wanted]
         with self._database.writing() as connection:
             # Another run may be recording the same: this lock makes them take turns.
-            connection.execute(select(batches.c.id).where(batches.c.id == batch).with_for_update())
-            connection.execute(delete(batch_days).where(batch_days.c.batch == batch))
+            connection.execute(_LOCK_BATCH, {"number": batch})
+            recorded = {tuple(row) for row in connection.execute(_DAYS, {"number": batch})}
+            if wanted == recorded:
+                return
+            if recorded:
+                connection.execute(_FORGET_DAYS, {"number": batch})
             if rows:
-                connection.execute(insert(batch_days), rows)
+                connection.execute(_ADD_DAYS, rows)
 
     def of_batch(self, batch: int) -> Days:
         """Return the numbers of a batch's accepted records, oldest day first."""
@@ -77,10 +79,18 @@ class BatchDays:
         return found
 
     def _of_batch(self, batch: int) -> Sequence[Any]:
-        columns = (batch_days.c.day, batch_days.c.type, batch_days.c.records, batch_days.c.hours)
-        query = select(*columns).where(batch_days.c.batch == batch)
         with self._database.reading() as connection:
-            return connection.execute(query.order_by(batch_days.c.day, batch_days.c.type)).all()
+            return connection.execute(_DAYS, {"number": batch}).all()
+
+
+_LOCK_BATCH = select(batches.c.id).where(batches.c.id == bindparam("number")).with_for_update()
+_ADD_DAYS = insert(batch_days)
+_FORGET_DAYS = delete(batch_days).where(batch_days.c.batch == bindparam("number"))
+_DAYS = (
+    select(batch_days.c.day, batch_days.c.type, batch_days.c.records, batch_days.c.hours)
+    .where(batch_days.c.batch == bindparam("number"))
+    .order_by(batch_days.c.day, batch_days.c.type)
+)
 
 
 class BatchEnd(NamedTuple):
@@ -193,17 +203,18 @@ class QuarantineReasons:
 
     def of_batch(self, batch: int) -> Reasons:
         """Return why records of a batch are rejected."""
-        table = quarantine_reasons.c
-        query = (
-            select(table.type, table.code, table.records)
-            .where(table.batch == batch)
-            .order_by(table.type, table.records.desc(), table.code)
-        )
         reasons: Reasons = {}
         with self._database.reading() as connection:
-            for kind, code, records in connection.execute(query):
+            for kind, code, records in connection.execute(_REASONS, {"number": batch}):
                 reasons.setdefault(kind, {})[code] = records
         return reasons
+
+
+_REASONS = (
+    select(quarantine_reasons.c.type, quarantine_reasons.c.code, quarantine_reasons.c.records)
+    .where(quarantine_reasons.c.batch == bindparam("number"))
+    .order_by(quarantine_reasons.c.type, quarantine_reasons.c.records.desc(), quarantine_reasons.c.code)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +233,7 @@ class Rejection:
     problems: tuple[tuple[str, str], ...]
 
 
+_FORGET_REJECTED = delete(rejections).where(rejections.c.batch == bindparam("number"))
 _REJECTED = select(rejections).where(rejections.c.batch == bindparam("number")).order_by(rejections.c.ordinal)
 
 
@@ -255,7 +267,7 @@ class Rejections:
     def forget(self, batch: int) -> None:
         """Delete the rejections of a batch; Tidepool will reject the records again."""
         with self._database.writing() as connection:
-            connection.execute(delete(rejections).where(rejections.c.batch == batch))
+            connection.execute(_FORGET_REJECTED, {"number": batch})
 
     def of_batch(self, batch: int) -> dict[int, Rejection]:
         """Return the rejections of a batch by the records' ordinals."""

@@ -5,12 +5,26 @@ The tables of what may follow are in :mod:`.states`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, func, not_, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Update,
+    and_,
+    bindparam,
+    case,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from tidepool_ingest.ledger.database import batched
@@ -92,6 +106,16 @@ def _with_what_ends(state: BatchState, values: dict[str, Any]) -> dict[str, Any]
     return {**values, **{name: case((stays, batches.c[name]), else_=values[name]) for name in told}}
 
 
+def is_one_of(column: ColumnElement[Any], values: Iterable[Any]) -> ColumnElement[bool]:
+    """Return the condition ``column IN values`` for a statement that is made once.
+
+    Written out: SQLAlchemy spells the list of an ``IN`` anew each time that a statement is executed.
+
+    :param values: few of them.
+    """
+    return or_(false(), *(column == value for value in values))
+
+
 def _batch_may_become(state: BatchState) -> ColumnElement[bool]:
     """Return the condition that a batch or part may go to a state, as :func:`check_batch_state` has it."""
     of_wholes, of_parts = (
@@ -100,9 +124,10 @@ def _batch_may_become(state: BatchState) -> ColumnElement[bool]:
     )
     is_whole = batches.c.part_of.is_(None)
     if of_wholes == of_parts:
-        return batches.c.state.in_(of_wholes)
+        return is_one_of(batches.c.state, of_wholes)
     return or_(
-        and_(is_whole, batches.c.state.in_(of_wholes)), and_(not_(is_whole), batches.c.state.in_(of_parts))
+        and_(is_whole, is_one_of(batches.c.state, of_wholes)),
+        and_(not_(is_whole), is_one_of(batches.c.state, of_parts)),
     )
 
 
@@ -122,20 +147,40 @@ def write_state_of(
     :return: whether it was written: there is such a batch, in none of the states to be left alone.
     :raises IllegalTransitionError: it may not go to this state.
     """
-    to_write = _with_what_ends(state, values)
-    which = and_(batches.c.id == batch, batches.c.state.not_in(unless)) if unless else batches.c.id == batch
-    written = update(batches).where(which, _BATCH_MAY_BECOME[state])
-    if connection.execute(written.values(**to_write, state=state, updated_at=NOW)).rowcount:
+    is_plain = all(value is None for value in values.values())
+    made = (
+        _to_plain_state(state, *unless, names=tuple(values))
+        if is_plain
+        else _to_state_of_batch(state, unless, values)
+    )
+    if connection.execute(made, {"number": batch}).rowcount:
         return True
     # Seldom: it is not there, is to be left alone, or may not go to this state.
+    which = and_(batches.c.id == batch, batches.c.state.not_in(unless))
     return bool(write_state(connection, which, state, **values))
+
+
+def _to_state_of_batch(state: BatchState, unless: Iterable[BatchState], values: dict[str, Any]) -> Update:
+    """Return the statement that writes the state of the batch ``number``, if it may go there."""
+    of_it = and_(batches.c.id == bindparam("number"), not_(is_one_of(batches.c.state, unless)))
+    written = update(batches).where(of_it, _BATCH_MAY_BECOME[state])
+    return written.values(**_with_what_ends(state, values), state=state, updated_at=NOW)
+
+
+@cache
+def _to_plain_state(state: BatchState, *unless: BatchState, names: tuple[str, ...]) -> Update:
+    """Return the same of what each batch comes to, made once.
+
+    :param names: columns that are emptied with it.
+    """
+    return _to_state_of_batch(state, unless, dict.fromkeys(names))
 
 
 def _data_set_may_become(state: DataSetState) -> ColumnElement[bool]:
     """Return the condition that a data set may go to a state, as :func:`check_data_set_state` has it."""
     is_normal = data_sets.c.data_set_type == "normal"
     of_normal, of_feeds = (
-        data_sets.c.state.in_([before for before in DataSetState if state in allowed[before]])
+        is_one_of(data_sets.c.state, [before for before in DataSetState if state in allowed[before]])
         for allowed in (ALLOWED_OF_DATA_SETS, ALLOWED_OF_FEEDS)
     )
     return or_(and_(is_normal, of_normal), and_(not_(is_normal), of_feeds))

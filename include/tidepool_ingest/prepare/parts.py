@@ -394,10 +394,9 @@ class UploadHistory:
         """Whether the newest data set of each of its parts is verified."""
         return all(unit and unit[-1].state is DataSetState.VERIFIED for unit in self.data_sets_by_part)
 
-    def rejections(self, ledger: Ledger) -> Iterator[Rejection]:
-        """Yield the records that Tidepool itself has rejected."""
-        for row in self.parts or (self.whole,):
-            yield from ledger.rejections.of_batch(row.id).values()
+    def rejections(self, ledger: Ledger) -> list[list[Rejection]]:
+        """Return the records that Tidepool itself has rejected, of each part, or of the whole."""
+        return [list(ledger.rejections.of_batch(row.id).values()) for row in self.parts or (self.whole,)]
 
     def forget_rejections(self, prepared: PreparedBatch, ledger: Ledger) -> None:
         """Forget which records Tidepool itself has rejected if their ordinals may have changed.
@@ -433,13 +432,13 @@ class UploadHistory:
                 return False
         return True
 
-    def refill_quarantine(self, work: WorkArea, ledger: Ledger) -> None:
-        """Add the records that Tidepool itself has rejected to a new quarantine file."""
-        for row in self.parts or (self.whole,):
-            rejected = {
-                rejection.ordinal: rejection.problems
-                for rejection in ledger.rejections.of_batch(row.id).values()
-            }
+    def refill_quarantine(self, work: WorkArea, rejections: Sequence[Sequence[Rejection]]) -> None:
+        """Add the records that Tidepool itself has rejected to a new quarantine file.
+
+        :param rejections: see :meth:`rejections`.
+        """
+        for row, of_it in zip(self.parts or (self.whole,), rejections, strict=True):
+            rejected = {rejection.ordinal: rejection.problems for rejection in of_it}
             area = work.beside(row.content_key)
             plan = area.load() if rejected else None
             if plan is not None:

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from upath import UPath
@@ -506,9 +507,10 @@ def _recorded(
     if prepared.parts:
         work.drop_own_records()
     history = register_parts(row, work, prepared, history, ledger)
+    rejections = history.rejections(ledger)
     if rebuilt:
-        history.refill_quarantine(work, ledger)
-    summary = summary_of(batch.label, prepared).with_rejections(history.rejections(ledger))
+        history.refill_quarantine(work, rejections)
+    summary = summary_of(batch.label, prepared).with_rejections(chain.from_iterable(rejections))
     log.info("%s: %s.", batch.label, described(summary))
     ledger.batches.set_counts(
         row.id,
