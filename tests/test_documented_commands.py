@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -91,6 +92,17 @@ def test_an_output_is_the_one_that_is_shown() -> None:
     assert shows(["…", "end"], "end")
     assert not shows(["one"], "one\ntwo\n")
     assert not shows(["a.b"], "axb\n")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_a_block_ends_before_another_begins(document: Path) -> None:
+    """Else what is explained is shown as commands, and the commands as text."""
+    inside = False
+    for number, line in enumerate(document.read_text().splitlines(), start=1):
+        if fence := re.match(r" *```(\w*)", line):
+            assert not (inside and fence[1]), f"line {number} is in the block before it"
+            inside = not inside
+    assert not inside, "the last block does not end"
 
 
 @pytest.fixture(scope="module")
