@@ -6,6 +6,8 @@ FROM apache/airflow:slim-3.3.2-python3.12 AS airflow
 
 # The project as a wheel; the tools that build it are the pinned ones, hashes checked.
 FROM airflow AS wheel
+# The seconds since 1970 that files in the wheel are of: `make release` gives those of the commit.
+ARG SOURCE_DATE_EPOCH
 WORKDIR /tmp/project
 COPY --chown=50000:0 pyproject.toml README.md LICENSE requirements-dev.txt ./
 COPY --chown=50000:0 include/ include/

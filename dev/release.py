@@ -98,7 +98,7 @@ def build(project: Path, output: Path) -> None:
         print(f"wheel   {wheel.name}, built twice and equal")
         print(f"sha256  {digest}")
         print(f"commit  {commit}")
-        _build_image(checkouts[0], commit)
+        _build_image(checkouts[0], commit, moment, wheel)
     for reason in reasons_for_a_trial(project, commit):
         print(f"A trial and no release: {reason}.")
 
@@ -111,7 +111,11 @@ def unpack(project: Path, commit: str, folder: Path) -> None:
         files.extractall(folder, filter="data")
 
 
-def _build_image(folder: Path, commit: str) -> None:
+def _build_image(folder: Path, commit: str, moment: int, wheel: Path) -> None:
+    """Build the image if a container engine answers, with the wheel in it that is released.
+
+    :raises LocalRunError: if it cannot be built, or has another wheel.
+    """
     image = image_of(folder)
     try:
         answers = subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
@@ -122,8 +126,17 @@ def _build_image(folder: Path, commit: str) -> None:
         return
     labels = {"version": version_of(folder), "revision": commit}
     named = [f"--label=org.opencontainers.image.{name}={value}" for name, value in labels.items()]
-    _run(["docker", "build", "--tag", image, *named, "."], folder, "image")
-    print(f"image   {image}")
+    at = f"--build-arg=SOURCE_DATE_EPOCH={moment}"
+    _run(["docker", "build", "--tag", image, *named, at, "."], folder, "image")
+    held = f"/opt/tidepool/wheel/{wheel.name}"
+    ask = ["docker", "run", "--rm", "--network=none", "--entrypoint=sha256sum", image, held]
+    if _run(ask, folder, "image").split()[:1] != [sha256_of(wheel)]:
+        raise LocalRunError(
+            f"The image {image} holds another wheel than the one that is built beside it.",
+            remedy="Compare what is in them, and make what differs depend on the commit only.",
+            code="wheels-differ",
+        )
+    print(f"image   {image}, with the same wheel in it")
 
 
 def _git(project: Path, *arguments: str) -> str:
@@ -131,13 +144,14 @@ def _git(project: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _run(command: Sequence[str], folder: Path, what: str, **variables: str) -> None:
-    """Run a program in a folder; its output is shown only if it fails."""
+def _run(command: Sequence[str], folder: Path, what: str, **variables: str) -> str:
+    """Run a program in a folder and return what it printed; that is shown only if it fails."""
     environment = {**os.environ, **variables}
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode:
         sys.stderr.write(ended.stdout + ended.stderr)
         raise LocalRunError(f"The {what} cannot be built.", remedy="Its output says why.", code=f"no-{what}")
+    return ended.stdout
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import pytest
 
 from dev import release
 from tests import PROJECT
-from tests.deployment.files import Compose
+from tests.deployment.files import Compose, dockerfile_lines
 from tidepool_ingest import __version__
 
 MOMENT = 1_700_000_000
@@ -69,9 +69,10 @@ def test_the_same_wheel_comes_of_other_files_at_another_time(tmp_path: Path) -> 
         assert {info.date_time for info in content.infolist()} == {(2023, 11, 14, 22, 13, 20)}
 
 
-def git(folder: Path, *arguments: str) -> None:
+def git(folder: Path, *arguments: str) -> str:
     named = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
-    subprocess.run(["git", *named, *arguments], cwd=folder, check=True, capture_output=True)
+    command = ["git", *named, *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture
@@ -86,10 +87,16 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A ``docker`` that writes down what it is asked, first on the path; the file that it writes."""
+    """A ``docker`` that writes down what it is asked, first on the path; the file that it writes.
+
+    Its image holds the wheel of ``dist``, or another one if there is a file ``another``.
+    """
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "docker").write_text(f'#!/bin/sh\necho "$PWD: $*" >> {tmp_path / "asked"}\n')
+    (programs / "docker").write_text(
+        f'#!/bin/sh\necho "$PWD: $*" >> {tmp_path / "asked"}\n'
+        f'[ "$1" != run ] || cat {tmp_path}/another {tmp_path}/dist/*.sha256 2>/dev/null || true\n'
+    )
     (programs / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     return tmp_path / "asked"
@@ -124,6 +131,27 @@ def test_what_is_built_is_the_commit_and_the_digest_is_told(
     assert asked[0].endswith(": info")
     assert f"build --tag {release.image_of(PROJECT)} --label=org.opencontainers.image.version=" in asked[1]
     assert not asked[1].startswith(f"{repository}:"), "the image is of the commit, too"
+
+
+def test_the_image_holds_the_wheel_that_is_released(
+    repository: Path, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release.build(repository, tmp_path / "dist")
+
+    _, built, asked = engine.read_text().splitlines()
+    moment = git(repository, "log", "-1", "--format=%ct").strip()
+    assert f" --build-arg=SOURCE_DATE_EPOCH={moment} " in built
+    wheel_stage = dockerfile_lines()[dockerfile_lines().index("FROM airflow AS wheel") :]
+    assert wheel_stage.index("ARG SOURCE_DATE_EPOCH") < min(
+        number for number, line in enumerate(wheel_stage) if "pip wheel" in line
+    )
+    assert asked.endswith(f"/opt/tidepool/wheel/tidepool_airflow-{__version__}-py3-none-any.whl")
+    assert "with the same wheel in it" in capsys.readouterr().out
+
+    (tmp_path / "another").write_text(f"{'0' * 64}  another.whl\n")
+    with pytest.raises(release.LocalRunError) as caught:
+        release.build(repository, tmp_path / "dist")
+    assert caught.value.code == "wheels-differ"
 
 
 def test_what_is_tagged_and_dated_is_a_release(
