@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tidepool_airflow import assets
 from tidepool_airflow.settings import staging_root
 from tidepool_ingest.cli.arguments import place
 from tidepool_ingest.errors import Disposition
+from tidepool_ingest.staging import storage
 from tidepool_ingest.staging.errors import BatchError
 
 MALFORMED = ["://", "://x", "s3://", "s3:///folder", "s3://connection@", "file://", "file:///", "nosuch://x"]
@@ -100,3 +102,15 @@ def test_the_watcher_goes_on_once_its_root_is_there(tmp_path: Path, monkeypatch:
 
     assert asyncio.run(first_event()) == TriggerEvent({"manifests": 1})
     assert codes == ["staging-root-address", "staging-root-missing"]
+
+
+@pytest.mark.parametrize("below", [(), ("2026-03-05", "5a3c0d0001", "batch", "manifest.json")])
+def test_what_is_read_of_a_store_is_read_with_its_connection(
+    below: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = {"conn_type": "aws", "login": "somebody", "extra": {"endpoint_url": "http://store:5000"}}
+    monkeypatch.setenv("AIRFLOW_CONN_STORE_OF_ROOT", json.dumps(written))
+    path = staging_root("s3://store_of_root@bucket/batches").joinpath(*below)
+
+    assert storage.filesystem(path) is path.fs
+    assert storage.as_upath(path) is path

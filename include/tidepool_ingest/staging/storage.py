@@ -145,7 +145,12 @@ def filesystem(path: StoragePath) -> AbstractFileSystem:
 
 
 def as_upath(path: StoragePath | str) -> UPath:
-    """Return a path as one that may be in any storage; what it takes is loaded only here."""
+    """Return a path as one that may be in any storage; what it takes is loaded only here.
+
+    One that is in a storage already stays what it is: another one, made of it, would not have its connection.
+    """
+    if not isinstance(path, (str, Path)):
+        return path
     from upath import UPath
 
     return UPath(path)
