@@ -30,12 +30,12 @@ PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "cert", "timeout
 
 
 def base_images() -> list[str]:
-    """Return the images that the stack is made of: that of the Dockerfile, and those of the databases."""
+    """Return the images that the stack is made of: that of the Dockerfile, and others' services."""
     recipe = (PROJECT / "Dockerfile").read_text()
     services = (PROJECT / "docker-compose.yml").read_text()
     return [
         *re.findall(r"^FROM (\S+/\S+)", recipe, re.MULTILINE),
-        *re.findall(r"^    image: ((?:postgres|redis):\S+)$", services, re.MULTILINE),
+        *re.findall(r"^    image: (\S+)$", services, re.MULTILINE),
     ]
 
 
@@ -75,8 +75,8 @@ def available(
 
 
 def stand_in_for(image: str) -> str:
-    """Return the name of an image's stand-in."""
-    return f"tidepool-stand-in/{image.partition(':')[0].rpartition('/')[2]}"
+    """Return the name of an image's stand-in, of the same version."""
+    return f"tidepool-stand-in/{image.rpartition('/')[2]}"
 
 
 def pip_configuration() -> tuple[str, Path | None]:
@@ -111,8 +111,10 @@ def _make(engine: Engine, name: str, folder: Path) -> None:
     (context / "pip" / "pip.conf").write_text(configuration)
     if certificates is not None:
         shutil.copy(certificates, context / "pip" / CERTIFICATES)
-    recipe = RECIPES / f"{name.rpartition('/')[2]}.Dockerfile"
-    engine.docker("build", "--quiet", "--tag", name, "--file", str(recipe), str(context))
+    what, _, version = name.rpartition("/")[2].partition(":")
+    recipe = RECIPES / f"{what}.Dockerfile"
+    options = ("--quiet", "--tag", name, "--file", str(recipe), "--build-arg", f"VERSION={version}")
+    engine.docker("build", *options, str(context))
 
 
 def _make_debian(engine: Engine, folder: Path) -> None:
@@ -123,8 +125,11 @@ def _make_debian(engine: Engine, folder: Path) -> None:
             code="no-images",
         )
     shutil.rmtree(folder, ignore_errors=True)
-    made = f"debootstrap --variant=minbase --include=ca-certificates {SUITE} '{folder}'"
+    packed = folder.with_suffix(".tar")
     try:
-        engine.shell(f"{made}; tar -C '{folder}' -c . | docker import - {DEBIAN}", PROJECT)
+        engine.run("debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(folder))
+        engine.run("tar", "-C", str(folder), "-cf", str(packed), ".")
+        engine.docker("import", str(packed), DEBIAN)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        packed.unlink(missing_ok=True)

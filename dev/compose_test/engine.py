@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dev.home import LocalRunError
+from dev.home import PROJECT, LocalRunError
 
 COMMAND_SECONDS = 1800.0
 """How long one command may take; a build on a slow machine takes longest."""
@@ -53,24 +53,18 @@ class Engine:
         :param given: its standard input.
         :raises LocalRunError: if it fails.
         """
-        ended = self._run(("docker", *arguments), given)
-        if ended.returncode:
-            raise LocalRunError(
-                f"docker {' '.join(named(arguments))} ended with {ended.returncode}.",
-                remedy=f"{self._log} has its message.",
-                code="engine",
-            )
-        return ended.stdout
+        return self.run("docker", *arguments, given=given)
 
     def status(self, *arguments: str) -> int:
         """Run a command that may fail, and return its exit status."""
         return self._run(("docker", *arguments), None).returncode
 
-    def shell(self, script: str, folder: Path) -> None:
+    def shell(self, script: str, folder: Path) -> str:
         """Run a script of the manual's, which stops at its first command that fails.
 
         :param script: the script.
         :param folder: where it runs.
+        :return: what it printed.
         :raises LocalRunError: if it fails.
         """
         ended = self._run(("sh", "-ec", script), None, folder)
@@ -80,6 +74,27 @@ class Engine:
                 remedy=f"{self._log} has their message.",
                 code="engine",
             )
+        return ended.stdout
+
+    def run(self, program: str, *arguments: str, given: str | None = None) -> str:
+        """Run a program and return what it printed.
+
+        :param given: its standard input.
+        :raises LocalRunError: if it fails.
+        """
+        ended = self._run((program, *arguments), given)
+        if ended.returncode:
+            raise LocalRunError(
+                f"{' '.join([program, *named(arguments)])} ended with {ended.returncode}.",
+                remedy=f"{self._log} has its message.",
+                code="engine",
+            )
+        return ended.stdout
+
+    def complaints(self, program: str, *arguments: str) -> tuple[int, list[str]]:
+        """Run a program of the project's that may fail; return its exit status and lines of complaint."""
+        ended = self._run((program, *arguments), None, PROJECT)
+        return ended.returncode, ended.stderr.splitlines()
 
     def untagged(self) -> set[str]:
         """Return the ids of the images without a tag."""

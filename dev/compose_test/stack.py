@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +53,7 @@ def block_of_manual(start: str) -> str:
 
 
 class Stack:
-    """The stack with the profile ``practice``, under a Compose project of its own.
+    """The stack with a profile to practise, under a Compose project of its own.
 
     :param engine: where it runs.
     :param folder: what it is set up in: its settings and backups.
@@ -64,6 +64,7 @@ class Stack:
         self.folder = folder
         self.settings_file = folder / ".local" / "practice.env"
         self.root = STAGING
+        self.profile = "practice"
         shutil.copy(PROJECT / ".env.example", folder)
         practice = block_of_manual("mkdir -p .local").partition("alias ")[0]
         engine.shell(f"{block_of_manual('fresh_env()')}\n{practice}", folder)
@@ -88,21 +89,25 @@ class Stack:
     def _compose(self) -> list[str]:
         return [
             "compose", "--project-name", NAME, "--file", str(PROJECT / "docker-compose.yml"),
-            "--env-file", str(self.settings_file), "--profile", "practice",
+            "--env-file", str(self.settings_file), "--profile", self.profile,
         ]  # fmt: skip
 
     def compose(self, *arguments: str, given: str | None = None) -> str:
         """Run a Compose command and return what it printed."""
         return self.engine.docker(*self._compose, *arguments, given=given)
 
-    def shell(self, script: str) -> None:
+    def shell(self, script: str) -> str:
         """Run commands of the manual's on this stack, as whoever has the stack's folder as home.
 
-        :param script: the commands; what follows ``docker compose`` is for this stack.
+        :param script: the commands; what follows ``docker compose`` or ``practice`` is for this stack.
+        :return: what they printed.
         """
         words = shlex.join(self._compose)
-        mine = f'real=$HOME\ndocker() {{ shift; env HOME="$real" docker {words} "$@"; }}\n'
-        self.engine.shell(f"{mine}HOME={shlex.quote(str(self.folder))}\n{script}", self.folder)
+        mine = (
+            f'real=$HOME\npractice() {{ env HOME="$real" docker {words} "$@"; }}\n'
+            f'docker() {{ shift; practice "$@"; }}\nHOME={shlex.quote(str(self.folder))}\n'
+        )
+        return self.engine.shell(mine + script, self.folder)
 
     def within(self, service: str, *command: str, given: str | None = None) -> str:
         """Run a command in a service's container and return what it printed."""
@@ -111,6 +116,29 @@ class Stack:
     def can(self, service: str, *command: str) -> bool:
         """Return whether a command succeeds in a service's container."""
         return self.engine.status(*self._compose, "exec", "-T", service, *command) == 0
+
+    def in_the_way(self) -> list[str]:
+        """Return what the manual's check finds in the way of a start.
+
+        :raises LocalRunError: it says something else than its exit status.
+        """
+        options = ("--project-name", NAME, "--profile", self.profile)
+        status, printed = self.engine.complaints("docker/check.sh", str(self.settings_file), *options)
+        found = hindrances(printed)
+        if (status == 0) != (not found):
+            raise LocalRunError(
+                f"docker/check.sh ended with {status}, and named {len(found)} things in the way.",
+                remedy="The engine's log has its message.",
+                code="check",
+            )
+        return found
+
+    def practise_on_s3(self) -> None:
+        """Change, from nothing, to staging on S3 as the manual says."""
+        self.down()
+        self.profile = "practice-s3"
+        self.shell(block_of_manual("TIDEPOOL_STAGING_ROOT=s3").partition("alias ")[0])
+        vars(self).pop("settings", None)
 
     def up(self) -> None:
         """Start what is not running, and wait until all of it is healthy."""
@@ -193,6 +221,13 @@ class Stack:
 
     def stage(self, device: str) -> None:
         """Stage readings of a device by the manual's command."""
+        self.write_readings(device)
+        self.shell(
+            block_of_manual("stage /tmp/data.json --user <user id>").replace("<user id>", SAMPLE_USERS[0])
+        )
+
+    def write_readings(self, device: str) -> None:
+        """Write readings of a device into the file that the manual's commands stage."""
         first = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5 * RECORDS)
         readings = [
             {
@@ -205,9 +240,6 @@ class Stack:
             for number in range(RECORDS)
         ]
         (self.folder / "data.json").write_text(json.dumps(readings))
-        self.shell(
-            block_of_manual("stage /tmp/data.json --user <user id>").replace("<user id>", SAMPLE_USERS[0])
-        )
 
     def slow_down(self) -> None:
         """Let the simulator take its time for each chunk."""
@@ -275,14 +307,19 @@ class Stack:
         printed = self.within(
             "simulator", "python", "-m", "tidepool_simulator.sample.checker", self.root, store
         )
-        summary = printed.splitlines()[-1]
-        if not re.search(r"\blost 0, double 0\b", summary):
-            raise LocalRunError(
-                "The checker succeeds, and does not say that nothing is lost or double.",
-                remedy="Compare its summary with what is expected here.",
-                code="checker",
-            )
-        return summary.removeprefix("checker: ")
+        return summary_of(printed)
+
+    def check_on_s3(self) -> str:
+        """Compare what is staged on S3 with what is visible, by the manual's commands; return the summary.
+
+        :raises LocalRunError: as ``check``.
+        """
+        return summary_of(self.shell(command_for_s3("practice exec")))
+
+    def stage_on_s3(self, device: str) -> None:
+        """Stage readings of a device on S3 by the manual's command."""
+        self.write_readings(device)
+        self.shell(command_for_s3("practice run"))
 
     def reaches_simulator(self) -> bool:
         """Return whether the worker reaches the simulator."""
@@ -297,6 +334,36 @@ class Stack:
     def down(self) -> None:
         """Remove containers, networks and volumes."""
         self.compose("down", "--volumes", "--timeout", "20", "--remove-orphans")
+
+
+def command_for_s3(command: str) -> str:
+    """Return one command of the manual's for S3 and what it needs, by how it begins."""
+    script = block_of_manual("practice exec $store")
+    first, *commands = re.split(r"^(?=practice )", script, flags=re.MULTILINE)
+    (found,) = (each for each in commands if each.startswith(command))
+    return first + found
+
+
+def hindrances(printed: Sequence[str]) -> list[str]:
+    """Return the lines in which docker/check.sh, or the image's own check, names what is in the way."""
+    # Compose may put a sign for the terminal before a line.
+    found = (re.search(r"(?:check|preflight): (.+)", line) for line in printed)
+    return [each[1] for each in found if each]
+
+
+def summary_of(printed: str) -> str:
+    """Return what the checker says at last.
+
+    :raises LocalRunError: it does not say that nothing is lost or double.
+    """
+    summary = printed.splitlines()[-1]
+    if not re.search(r"\blost 0, double 0\b", summary):
+        raise LocalRunError(
+            "The checker succeeds, and does not say that nothing is lost or double.",
+            remedy="Compare its summary with what is expected here.",
+            code="checker",
+        )
+    return summary.removeprefix("checker: ")
 
 
 def free_port() -> int:

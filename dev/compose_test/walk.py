@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dev.compose_test.engine import wait_until
-from dev.compose_test.stack import DAG_ID, NAME, STAGING, Stack, block_of_manual
+from dev.compose_test.stack import DAG_ID, NAME, STAGING, Stack, block_of_manual, hindrances
 from dev.home import LocalRunError
 
 POOL_SLOTS = 5
@@ -46,6 +46,27 @@ def start(stack: Stack) -> str:
     stack.up()
     stack.until_healthy()
     return ""
+
+
+def check_before(stack: Stack) -> str:
+    """Let the manual's check find nothing; then something, which ``airflow-init`` refuses too."""
+    found = stack.in_the_way()
+    require(not found, f"something is in the way: {' '.join(found)}")
+    secret = stack.settings["AIRFLOW_JWT_SECRET"]
+    stack.set("AIRFLOW_JWT_SECRET", "short")
+    found = stack.in_the_way()
+    named = [line.split()[0] for line in found]
+    require(named == ["AIRFLOW_JWT_SECRET"], "a short secret is not what is named")
+    refused = ""
+    try:
+        stack.up()
+    except LocalRunError:
+        refused = stack.compose("logs", "--no-color", "--no-log-prefix", "airflow-init")
+    require(hindrances(refused.splitlines()) == found, "airflow-init does not keep Airflow from starting")
+    running = set(stack.compose("ps", "--services").split())
+    require(not any(name.startswith("airflow-") for name in running), "of Airflow, something runs")
+    stack.set("AIRFLOW_JWT_SECRET", secret)
+    return "a short secret is named, and keeps Airflow from starting"
 
 
 def read_dags(stack: Stack) -> str:
@@ -201,6 +222,18 @@ def search_logs(stack: Stack) -> str:
     return f"{len(logs):,} characters, {len(secrets)} secrets"
 
 
+def practise_on_s3(stack: Stack) -> str:
+    """Start again from nothing with staging on S3; upload the sample, and readings that are staged there."""
+    stack.practise_on_s3()
+    stack.up()
+    read_dags(stack)
+    stack.upload()
+    stack.stage_on_s3("on-s3")
+    stack.upload()
+    stack.require_verified("on-s3")
+    return stack.check_on_s3()
+
+
 def take_down(stack: Stack) -> str:
     """Remove containers, networks and volumes."""
     stack.down()
@@ -222,6 +255,7 @@ def require(holds: object, otherwise: str) -> None:
 
 STEPS = (
     Step("build: one image, none without a tag", build),
+    Step("docker/check.sh and airflow-init name what is in the way", check_before),
     Step("up --wait: every service healthy", start),
     Step("DAGs are read", read_dags),
     Step("the sample is uploaded", upload_sample),
@@ -235,5 +269,6 @@ STEPS = (
     Step("staging root moved", move_root),
     Step("ledger saved, lost and restored", save_and_restore),
     Step("no secret in a log", search_logs),
+    Step("the same from nothing, with staging on S3", practise_on_s3),
     Step("down --volumes leaves nothing", take_down),
 )

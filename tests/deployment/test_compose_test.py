@@ -10,7 +10,7 @@ import pytest
 from dev.compose_test import __main__ as compose_test
 from dev.compose_test import base_images
 from dev.compose_test.engine import Engine
-from dev.compose_test.stack import Stack
+from dev.compose_test.stack import Stack, command_for_s3, hindrances, summary_of
 from dev.compose_test.walk import STEPS, Step
 from dev.home import LocalRunError
 
@@ -51,9 +51,9 @@ def test_base_images_are_those_of_dockerfile_and_compose_file(compose: Compose) 
     found = set(base_images.base_images())
 
     (airflow,) = {line.split()[1] for line in dockerfile_lines() if line.startswith("FROM apache/")}
-    assert found == {airflow, compose.services["postgres"]["image"], compose.services["redis"]["image"]}
+    assert found == {airflow, *(compose.services[name]["image"] for name in ("postgres", "redis", "store"))}
     for name in found:
-        recipe = base_images.stand_in_for(name).rpartition("/")[2]
+        recipe = base_images.stand_in_for(name).rpartition("/")[2].partition(":")[0]
         assert (base_images.RECIPES / f"{recipe}.Dockerfile").is_file()
 
 
@@ -76,21 +76,29 @@ def test_stand_ins_have_the_names_of_base_images_only_while_they_are_needed(tmp_
 
     with available(engine, tmp_path, said) as what:
         assert what == "stand-ins for redis:7, postgres:16"
-        assert engine.images["redis:7"] == engine.images["tidepool-stand-in/redis"]
+        assert engine.images["redis:7"] == engine.images["tidepool-stand-in/redis:7"]
 
     assert not {"redis:7", "postgres:16"} & engine.images.keys()
     assert "no registry can be reached" in said[0]
 
 
 def test_a_stand_in_that_an_earlier_run_has_left_behind_is_not_taken_for_the_image(tmp_path: Path) -> None:
-    left = {"redis:7": "made", "tidepool-stand-in/redis": "made", "postgres:16": "loaded by hand"}
+    left = {"redis:7": "made", "tidepool-stand-in/redis:7": "made", "postgres:16": "loaded by hand"}
     engine = FakeEngine(registry=False, images=left)
 
     with available(engine, tmp_path, []) as what:
         assert what == "stand-ins for redis:7"
 
-    assert engine.images == {"tidepool-stand-in/redis": "made", "postgres:16": "loaded by hand"}
+    assert engine.images == {"tidepool-stand-in/redis:7": "made", "postgres:16": "loaded by hand"}
     assert not engine.made
+
+
+def test_a_stand_in_is_of_the_version_that_it_stands_for(tmp_path: Path) -> None:
+    engine = FakeEngine(registry=False, images={base_images.DEBIAN: "debian"})
+
+    for version in ("7", "8"):
+        with base_images.available(cast(Engine, engine), [f"redis:{version}"], tmp_path, lambda _: None):
+            assert engine.images[f"redis:{version}"] == f"made tidepool-stand-in/redis:{version}"
 
 
 def test_pip_in_a_container_gets_no_folders_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +118,35 @@ def test_pip_in_a_container_gets_no_folders_of_this_machine(monkeypatch: pytest.
         f"cert = /etc/{base_images.CERTIFICATES}",
     ]
     assert certificates == Path("/etc/ssl/here.crt")
+
+
+CHECKED = [
+    " Container tidepool-airflow-init-run-1  Created",
+    "check: AIRFLOW_PORT in .env is no port: give a number from 1 to 65535.",
+    "\x1b[2Kpreflight: REDIS_PASSWORD is not set: add it to .env, as .env.example says.",
+]
+
+
+def test_what_is_in_the_way_is_read_from_both_checks() -> None:
+    assert [line.split()[0] for line in hindrances(CHECKED)] == ["AIRFLOW_PORT", "REDIS_PASSWORD"]
+    assert not hindrances(CHECKED[:1])
+
+
+@pytest.mark.parametrize("lost", ["lost 1, double 0", "lost 0, double 2", "lost 0, double 01"])
+def test_a_summary_has_to_say_that_nothing_is_lost_or_double(lost: str) -> None:
+    assert summary_of("…\nchecker: 5 staged, lost 0, double 0\n") == "5 staged, lost 0, double 0"
+    with pytest.raises(LocalRunError):
+        summary_of(f"checker: lost 0, double 0\nchecker: 5 staged, {lost}\n")
+
+
+@pytest.mark.parametrize("begins", ["practice run", "practice exec"])
+def test_a_command_of_the_manual_for_s3_has_its_settings(begins: str) -> None:
+    script = command_for_s3(begins)
+
+    assert script.count("\npractice ") == 1
+    assert f"\n{begins} " in script
+    assert script.startswith("store='--env AWS_")
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
 
 def test_the_walk_ends_with_the_first_step_that_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
