@@ -46,8 +46,8 @@ WITHOUT_CORRECTION = {ALWAYS_INCOMPLETE, "staged-export-lost"}
 NO_CODES = {"tidepool-export", "tidepool-web-export", "tidepool-ingest"}
 """Names of formats and of the program."""
 
-NO_REASONS = {"carelink", "result", "upload"}
-"""What the readers of formats give a name to besides: words in the files."""
+NO_REASONS = {"carelink", "result", "table", "upload"}
+"""What the readers of formats give a name to besides: words in the files, and a format."""
 
 
 @pytest.mark.parametrize("code", sorted(EXPLANATIONS))
