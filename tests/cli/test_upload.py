@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests import PROJECT
@@ -472,7 +473,7 @@ def test_as_json(world: World, capsys: Printed) -> None:
 
     assert uploads(world, "--json") == 1
 
-    found = RunOutcome.model_validate_json(capsys.readouterr().out)
+    found = msgspec.json.decode(capsys.readouterr().out, type=RunOutcome)
     assert sorted((batch.state, batch.visible_rows) for batch in found.batches) == [
         ("held", 0),
         ("verified", 3),
