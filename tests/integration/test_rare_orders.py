@@ -40,8 +40,9 @@ from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.ledger.schema import leases
 from tidepool_ingest.model import Problem
 from tidepool_ingest.prepare.record_checks import DEVICE_ID_MISSING, Findings, RecordChecker
+from tidepool_ingest.prepare.writer import write_batch
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 from tidepool_ingest.upload import UploadContext
 from tidepool_ingest.upload.rejections import TooManyRejectedByTidepoolError
 from tidepool_ingest.window import Window
@@ -158,14 +159,14 @@ def test_what_is_staged_anew_while_it_is_prepared_is_not_taken_up_again(
 ) -> None:
     world.stage([*values_of(WRONG), {"type": "cbg"}], "one")
     (first,) = world.plan().batches
-    set_counts = world.ledger.batches.set_counts
 
-    def overtaken(batch: int, **counts: int) -> None:
-        set_counts(batch, **counts)
+    def overtaken(*written: Any, **more: Any) -> PreparedBatch:
+        prepared = write_batch(*written, **more)
         world.stage(values_of(RIGHT), "one")
         world.plan()
+        return prepared
 
-    monkeypatch.setattr(world.ledger.batches, "set_counts", overtaken)
+    monkeypatch.setattr("tidepool_ingest.prepare.step.write_batch", overtaken)
 
     with pytest.raises(SupersededBatchError):
         world.prepare(first, max_quarantined_percent=percent)
