@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -53,6 +56,39 @@ def test_they_go_to_quarantine_and_the_others_arrive(world: World, at_once: int)
     assert world.sets(number)[0].expected_rows == 17
     assert len(world.visible()) == 17
     assert world.check().quarantined == 3
+
+
+def test_no_thread_waits_for_the_ledger_with_what_another_one_needs_in_its_transaction(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.simulator.rules.add(TOO_HIGH)
+    number = world.ready(some_bad(), chunk_records=5, max_quarantined_percent=50)
+    is_adding, is_recording = threading.Event(), threading.Event()
+    add, together = world.ledger.rejections.add, world.ledger.database.together
+
+    def added_beside(*given: Any, **more: Any) -> None:
+        is_adding.set()
+        is_recording.wait(1)  # another thread is in a transaction by now, if it does not wait for this one
+        add(*given, **more)
+
+    @contextmanager
+    def begun_beside(**more: Any) -> Iterator[None]:
+        is_sender = threading.current_thread().name.startswith("chunks")
+        if is_sender:
+            is_adding.wait(1)
+        with together(**more):
+            if is_sender:
+                is_recording.set()
+            yield
+
+    monkeypatch.setattr(world.ledger.rejections, "add", added_beside)
+    monkeypatch.setattr(world.ledger.database, "together", begun_beside)
+
+    summary = world.upload(number, at_once=4, max_rejected_percent=50)
+
+    assert is_adding.is_set()
+    assert is_recording.is_set()
+    assert summary.visible_rows == 17
 
 
 def test_one_alone_is_the_bare_error(world: World) -> None:

@@ -146,8 +146,9 @@ class RejectedRecords:
             self._add(found)
 
     def _add(self, found: Sequence[Rejection]) -> None:
+        # Not under the lock: who waits for it may be in a transaction that the ledger lets nobody else into.
+        self._leased.ledger.rejections.add(self._leased.batch.id, found, lease=self._leased.lease)
         with self._lock:
-            self._leased.ledger.rejections.add(self._leased.batch.id, found, lease=self._leased.lease)
             self._known.update((rejection.ordinal, rejection) for rejection in found)
         self.check()
 
