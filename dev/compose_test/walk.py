@@ -146,6 +146,13 @@ def restart_all(stack: Stack) -> str:
     return f"healthy again {stack.until_healthy():.0f} s after the run"
 
 
+def upload_another(stack: Stack, batch: str) -> None:
+    """Stage one more batch, and upload it."""
+    stack.stage(batch)
+    stack.upload()
+    stack.require_verified(batch)
+
+
 def down_and_up(stack: Stack) -> str:
     """Remove the containers and start new ones: everything is still there, the pool's slots too."""
     pool = stack.api("GET", "/api/v2/pools/tidepool")
@@ -158,9 +165,7 @@ def down_and_up(stack: Stack) -> str:
     require(slots == POOL_SLOTS, f"the pool has {slots} slots instead of {POOL_SLOTS}")
     stack.upload()
     require(stack.check() == before, "something else is visible than before")
-    stack.stage("after-down")
-    stack.upload()
-    stack.require_verified("after-down")
+    upload_another(stack, "after-down")
     return stack.check()
 
 
@@ -175,18 +180,14 @@ def move_root(stack: Stack) -> str:
     stack.up()
     stack.upload()
     require(stack.check() == before, "something else is visible than before")
-    stack.stage("after-move")
-    stack.upload()
-    stack.require_verified("after-move")
+    upload_another(stack, "after-move")
     return stack.check()
 
 
 def save_and_restore(stack: Stack) -> str:
     """Save everything and the ledger, upload, put the older ledger back, rebuild it, and upload again."""
     mode = save(stack)
-    stack.stage("after-backup")
-    stack.upload()
-    stack.require_verified("after-backup")
+    upload_another(stack, "after-backup")
     before = stack.check()
     stack.shell(block_of_manual("psql --username postgres --quiet"))
     known = stack.ledger("SELECT count(*) FROM batches WHERE device_id = 'after-backup'")

@@ -22,18 +22,16 @@ from tidepool_ingest.staged_batch import named
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, RecordChecks, RecordEdits, StagedFile
-from tidepool_ingest.staging.storage import StoragePath, local_path
+from tidepool_ingest.staging.storage import StoragePath, as_upath, local_path
 
 
-def described(options: argparse.Namespace) -> Manifest | None:
-    """Return the manifest that the command line describes files with, if it does.
+def described(options: argparse.Namespace) -> Manifest:
+    """Return the manifest that the command line describes files with: by options, or like a batch.
 
     :raises IngestError: there is none like it, or `prepare` would take none like it.
     """
     edits, is_device = edits_of(options), says_device(options)
     if options.like is None:
-        if not (is_device or edits):
-            return None
         manifest = _made_manifest({"deviceId": _ANY_DEVICE} | data_set_of(options), edits)
         checked_data_set(manifest)
         return manifest
@@ -73,8 +71,7 @@ def checker_of_any(described: Manifest) -> RecordChecker:
 @contextmanager
 def reading_batch(path: StoragePath) -> Iterator[tuple[RecordReader, Manifest]]:
     """Provide what reads the records of a batch, once its manifest is one that `prepare` would take."""
-    local = local_path(path)
-    folder = UPath(path if local is None else local.absolute())
+    folder = _absolute(path)
     staged = _staged_at(folder)
     if staged is None:
         folder = given_folder(folder)
@@ -89,9 +86,13 @@ def reading_batch(path: StoragePath) -> Iterator[tuple[RecordReader, Manifest]]:
 
 def name_of(path: StoragePath) -> str:
     """Return what an error calls a batch."""
-    local = local_path(path)
-    staged = _staged_at(UPath(path if local is None else local.absolute()))
+    staged = _staged_at(_absolute(path))
     return named(staged) if staged else "of this folder"
+
+
+def _absolute(path: StoragePath) -> UPath:
+    local = local_path(path)
+    return as_upath(path if local is None else local.absolute())
 
 
 def _staged_at(folder: UPath) -> BatchFolder | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 
 from pydantic import ValidationError
-from upath import UPath
 
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.formats import RECORDS_FORMAT, read_manifest
@@ -22,7 +21,14 @@ from tidepool_ingest.staging.manifest_terms import (
     strict_json,
 )
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN, StoragePath, local_path, read_at_most, sha256_of
+from tidepool_ingest.staging.storage import (
+    GIVEN,
+    StoragePath,
+    as_upath,
+    local_path,
+    read_at_most,
+    sha256_of,
+)
 
 
 def quoted(error: IngestError, folder: StoragePath) -> str:
@@ -36,7 +42,7 @@ def quoted(error: IngestError, folder: StoragePath) -> str:
             unknown = _unknown_keys(folder)
             return f"Not known: {', '.join(map(json.dumps, unknown))}." if unknown else ""
         if error.code == "file-sha256":
-            manifest = read_manifest(UPath(folder), None)
+            manifest = read_manifest(as_upath(folder), None)
             name = manifest.files[(getattr(error, "file_number", None) or 1) - 1].name
             return f"The sha256 that was found is {sha256_of(folder / name, below_root=GIVEN)}."
     except (IngestError, StrictJsonError):

@@ -10,9 +10,15 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Executable, bindparam, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from tidepool_ingest.ledger.database import Database, batched, now_of, retry_on_conflict
+from tidepool_ingest.ledger.database import (
+    Database,
+    InsertOf,
+    batched,
+    for_each_dialect,
+    now_of,
+    retry_on_conflict,
+)
 from tidepool_ingest.ledger.schema import NOW, file_digests, manifests
 
 SEEN_AGAIN_AFTER = timedelta(days=7)
@@ -147,11 +153,11 @@ _DIGEST = select(file_digests.c.sha256).where(
 )
 
 
-def _save_digest(insert: Callable[..., postgresql.Insert | sqlite.Insert]) -> Executable:
+def _save_digest(insert: InsertOf) -> Executable:
     """Return the statement that saves the digest of a file, in place of what was known about it."""
     new = insert(file_digests).values(updated_at=NOW)
     changed = {name: new.excluded[name] for name in ("fingerprint", "sha256", "updated_at")}
     return new.on_conflict_do_update(index_elements=[file_digests.c.path_key], set_=changed)
 
 
-_SAVE_DIGEST = {"postgresql": _save_digest(postgresql.insert), "sqlite": _save_digest(sqlite.insert)}
+_SAVE_DIGEST = for_each_dialect(_save_digest)

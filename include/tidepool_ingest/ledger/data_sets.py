@@ -12,9 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Executable, Select, bindparam, delete, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from tidepool_ingest.ledger.database import Database, batched, now_of
+from tidepool_ingest.ledger.database import Database, InsertOf, batched, for_each_dialect, now_of
 from tidepool_ingest.ledger.leases import Lease, writing_under
 from tidepool_ingest.ledger.schema import NOW, batch_days, batches, chunks, data_sets
 from tidepool_ingest.ledger.states import (
@@ -424,7 +423,7 @@ _OF_BATCHES = (
 )
 
 
-def _begin_chunk(insert: Callable[..., postgresql.Insert | sqlite.Insert]) -> Executable:
+def _begin_chunk(insert: InsertOf) -> Executable:
     """Return the statement that records the intent to send a chunk, for the first time or once more."""
     names = ("data_set", "chunk_index", "digest", "records")
     given = {name: bindparam(name, type_=chunks.c[name].type) for name in names}
@@ -435,7 +434,7 @@ def _begin_chunk(insert: Callable[..., postgresql.Insert | sqlite.Insert]) -> Ex
     )
 
 
-_BEGIN_CHUNK = {"postgresql": _begin_chunk(postgresql.insert), "sqlite": _begin_chunk(sqlite.insert)}
+_BEGIN_CHUNK = for_each_dialect(_begin_chunk)
 
 _CHUNK_STORED = (
     update(chunks)

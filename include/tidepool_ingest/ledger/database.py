@@ -9,13 +9,26 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from sqlalchemy import Column, Connection, Engine, create_engine, event, func, inspect, make_url, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Executable,
+    create_engine,
+    event,
+    func,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
     ArgumentError,
@@ -399,6 +412,18 @@ def now_of(connection: Connection) -> datetime:
 
 
 _NOW = select(NOW)
+
+
+InsertOf = Callable[..., postgresql.Insert | sqlite.Insert]
+"""A dialect's ``insert``: only these know ``ON CONFLICT``."""
+
+
+def for_each_dialect(made_of: Callable[[InsertOf], Executable]) -> Mapping[str, Executable]:
+    """Return a statement that inserts, or changes what is there, by the name of the dialect; made once.
+
+    :param made_of: returns the statement, given the dialect's ``insert``.
+    """
+    return {"postgresql": made_of(postgresql.insert), "sqlite": made_of(sqlite.insert)}
 
 
 def batched(items: Sequence[T]) -> Iterable[Sequence[T]]:

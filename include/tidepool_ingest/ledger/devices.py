@@ -298,19 +298,8 @@ def _is_verified() -> ColumnElement[bool]:
 
 
 def _same_device(batch: BatchRow) -> ColumnElement[bool]:
-    return and_(
-        batches.c.api_host == batch.api_host,
-        batches.c.user_id == batch.user_id,
-        batches.c.device_id == batch.device_id,
-        batches.c.data_set_type == batch.data_set_type,
-        # Parts of one batch have no record in common: they do not count as others.
-        WHOLE.not_in(_own(batch)),
-    )
-
-
-def _own(batch: BatchRow) -> list[int]:
-    """Return the whole batches that do not count as others."""
-    return [batch.part_of or batch.id, *([] if batch.replaces is None else [batch.replaces])]
+    """Return the condition that a batch is another one of a batch's device."""
+    return _of_same_device(has_device=batch.device_id is not None).params(_given(batch))
 
 
 # What each batch asks before it is closed is made once: making such a statement costs more than an answer.
@@ -331,13 +320,14 @@ def _given(batch: BatchRow) -> dict[str, Any]:
 
 
 def _of_same_device(*, has_device: bool) -> ColumnElement[bool]:
-    """Return the condition of :func:`_same_device` on a batch that is given later."""
+    """Return the same condition on a batch that is given later."""
     device = batches.c.device_id == bindparam("device") if has_device else batches.c.device_id.is_(None)
     return and_(
         batches.c.api_host == bindparam("host"),
         batches.c.user_id == bindparam("user"),
         device,
         batches.c.data_set_type == bindparam("type"),
+        # Parts of one batch have no record in common: they do not count as others.
         not_(is_one_of(WHOLE, (bindparam("own"), bindparam("replaced")))),
     )
 

@@ -15,9 +15,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Executable, and_, bindparam, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from tidepool_ingest.ledger.database import Database, LeaseHeldError, LeaseLostError, now_of
+from tidepool_ingest.ledger.database import (
+    Database,
+    InsertOf,
+    LeaseHeldError,
+    LeaseLostError,
+    for_each_dialect,
+    now_of,
+)
 from tidepool_ingest.ledger.schema import leases
 
 NAMES_PER_QUERY = 500
@@ -173,7 +179,7 @@ _PROLONG = update(leases).where(_OWN).values(expires_at=_UNTIL)
 _RELEASE = delete(leases).where(_OWN)
 
 
-def _take(insert: Callable[..., postgresql.Insert | sqlite.Insert]) -> Executable:
+def _take(insert: InsertOf) -> Executable:
     """Return the statement that takes a lease if nobody holds it, and returns its fence; no row if not."""
     new = insert(leases).values(name=bindparam("name"), owner=bindparam("owner"), fence=1, expires_at=_UNTIL)
     return new.on_conflict_do_update(
@@ -183,7 +189,7 @@ def _take(insert: Callable[..., postgresql.Insert | sqlite.Insert]) -> Executabl
     ).returning(leases.c.fence)
 
 
-_TAKE = {"postgresql": _take(postgresql.insert), "sqlite": _take(sqlite.insert)}
+_TAKE = for_each_dialect(_take)
 
 
 def writing_under(database: Database, lease: Lease | None) -> AbstractContextManager[Connection]:

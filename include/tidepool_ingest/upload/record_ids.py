@@ -21,6 +21,7 @@ import msgspec
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.digests import digest_of
 from tidepool_ingest.model import embedded_data
+from tidepool_ingest.model.decode import FAST_ERRORS, fast_decode
 from tidepool_ingest.model.stored import EMBEDDING_TYPES
 from tidepool_ingest.staging.splice import with_member, with_member_in
 from tidepool_ingest.staging.work_area import Chunk
@@ -186,15 +187,12 @@ def _decoded(line: bytes, ordinal: int, new_id: _NewId) -> RecordWithIds:
 def _identified(line: bytes, ordinal: int, new_id: _NewId) -> Iterator[tuple[str, str, bool]]:
     """Yield where each datum of a record is (in no field: the record), its identifier, and if it is new."""
     try:
-        datum = _any.decode(line)
-    except (msgspec.MsgspecError, RecursionError):
+        datum = fast_decode(line)
+    except FAST_ERRORS:
         datum = loads(line)
     for field in ("", *embedded_data(datum)):
         own = (datum[field] if field else datum).get("id")
         yield field, own or new_id(ordinal, field.encode()), own is None
-
-
-_any = msgspec.json.Decoder()
 
 
 def _with_id_in(line: bytes, field: str, own: str) -> bytes:
