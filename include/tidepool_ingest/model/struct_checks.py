@@ -5,7 +5,7 @@ These are limits in glucose units, some of texts and lists, the conditions and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, get_args, get_origin
@@ -20,7 +20,10 @@ from tidepool_ingest.model.specification import FieldSpec, Kind, fields_of, lite
 from tidepool_ingest.model.validation import not_rising
 
 Rest: TypeAlias = Callable[[Any, str | None], bool]
-"""Gets a struct and the glucose units around it; returns whether what the struct cannot say is kept."""
+"""Gets a struct and the glucose units around it; returns whether what the struct cannot say is kept.
+
+What asks a part of it gets the value of a field, or the values that conditions and rules look at.
+"""
 
 
 def rest_of(model: type[fields.Record], types: Mapping[str, Any], *, whole: bool) -> Rest | None:
@@ -30,20 +33,44 @@ def rest_of(model: type[fields.Record], types: Mapping[str, Any], *, whole: bool
     :param types: of its fields.
     :param whole: whether only whole records pass.
     """
-    asked = [*_of_values(model, types, whole=whole), *_of_conditions(model), *_of_rules(model)]
+    of_values = list(_of_values(model, types, whole=whole))
+    asked = [*_of_conditions(model), *_of_rules(model)]
     ranges = tuple(
         (spec.name, limit.ranges)
         for spec in fields_of(model)
         if (limit := spec.limit(fields.InGlucoseUnits)) and limit.ranges
     )
-    if not (asked or ranges):
+    if not (of_values or asked or ranges):
         return None
+    required = {spec.name for spec in fields_of(model) if spec.required}
+    surely_there = tuple((name, question) for name, question in of_values if name in required)
+    optional = [(name, question) for name, question in of_values if name not in required]
     always = tuple(ask for names, ask in asked if not names)
-    mostly_not = tuple(ask for names, ask in asked if names)
-    needed = sorted({name for names, _ in asked for name in names})
-    get = attrgetter(*needed) if needed else None
-    nothing = (None,) * len(needed) if len(needed) > 1 else None
+    by_field = _by_field(optional, asked)
+    values_of = _values_of(model)
+    further = tuple(
+        ask for ask in (_asks_always(always, values_of), _asks_if_there(by_field, values_of)) if ask
+    )
     units_of = _units_of(model.glucose_units) if model.glucose_units else None
+    keeps_rest = _asks_all(units_of, ranges, surely_there, further)
+    if surely_there or always or not by_field or not _is_reading(model, ranges):
+        return keeps_rest
+    return _of_readings(*ranges[0], units_of, attrgetter(*by_field), _nothing(by_field), keeps_rest)
+
+
+def _asks_all(
+    units_of: Callable[[Any], str | None] | None,
+    ranges: Sequence[tuple[str, Mapping[str | None, fields.Range]]],
+    surely_there: Sequence[tuple[str, Rest]],
+    further: Sequence[Rest],
+) -> Rest:
+    """Return what asks everything about a struct.
+
+    :param units_of: returns the glucose units that are in force within it, if it has its own.
+    :param ranges: of values in those units.
+    :param surely_there: what is asked about required fields.
+    :param further: what is asked of the struct.
+    """
 
     def keeps_rest(struct: Any, units: str | None) -> bool:
         if units_of is not None:
@@ -54,14 +81,75 @@ def rest_of(model: type[fields.Record], types: Mapping[str, Any], *, whole: bool
                 low, high = by_units[units]
                 if not low <= value <= high:
                     return False
-        for ask in always:
+        for name, question in surely_there:
+            if not question(getattr(struct, name), units):
+                return False
+        for ask in further:  # noqa: SIM110 - all() would cost more than what is asked
             if not ask(struct, units):
                 return False
-        return get is None or get(struct) == nothing or all(ask(struct, units) for ask in mostly_not)
+        return True
 
-    if get is None or always or not _is_reading(model, ranges):
-        return keeps_rest
-    return _of_readings(*ranges[0], units_of, get, nothing, keeps_rest)
+    return keeps_rest
+
+
+def _by_field(
+    questions: Iterable[tuple[str, Rest]], asked: Iterable[tuple[tuple[str, ...], Rest]]
+) -> dict[str, list[tuple[bool, Rest]]]:
+    """Gather what is asked where a field is there: of its value (true), or of several values."""
+    found: dict[str, list[tuple[bool, Rest]]] = {}
+    for name, question in questions:
+        found.setdefault(name, []).append((True, question))
+    for names, ask in asked:
+        for name in names:
+            found.setdefault(name, []).append((False, ask))
+    return found
+
+
+def _nothing(names: Sized) -> tuple[None, ...] | None:
+    """Return what an ``attrgetter`` of these fields gets from a struct that has none of them."""
+    return (None,) * len(names) if len(names) > 1 else None
+
+
+def _asks_always(asked: Sequence[Rest], values_of: Callable[[Any], dict[str, Any]]) -> Rest | None:
+    """Return what asks about several values of a struct, whatever is there."""
+    if not asked:
+        return None
+
+    def keeps(struct: Any, units: str | None) -> bool:
+        values = values_of(struct)
+        return all(ask(values, units) for ask in asked)
+
+    return keeps
+
+
+def _asks_if_there(
+    by_field: Mapping[str, Sequence[tuple[bool, Rest]]], values_of: Callable[[Any], dict[str, Any]]
+) -> Rest | None:
+    """Return what asks about optional fields, where they are there.
+
+    :param by_field: see :func:`_by_field`.
+    :param values_of: returns the values of a struct that are asked about together.
+    """
+    if not by_field:
+        return None
+    get, nothing = attrgetter(*by_field), _nothing(by_field)
+    questions = tuple(map(tuple, by_field.values()))
+
+    def keeps(struct: Any, units: str | None) -> bool:
+        found = get(struct)
+        if found == nothing:
+            return True
+        values: dict[str, Any] | None = None
+        for value, asks in zip(found if nothing else (found,), questions, strict=True):
+            if value is not None:
+                for is_of_value, ask in asks:
+                    if not is_of_value and values is None:
+                        values = values_of(struct)
+                    if not ask(value if is_of_value else values, units):
+                        return False
+        return True
+
+    return keeps
 
 
 def _is_reading(model: type[fields.Record], ranges: Sequence[tuple[str, Mapping[str, fields.Range]]]) -> bool:
@@ -88,54 +176,41 @@ def _of_readings(
 
 def _of_values(
     model: type[fields.Record], types: Mapping[str, Any], *, whole: bool
-) -> Iterator[tuple[tuple[str, ...], Rest]]:
-    """Yield what is to be asked about single fields; and of which fields one must be there for it."""
+) -> Iterator[tuple[str, Rest]]:
+    """Yield what is to be asked about the values of single fields."""
     for spec in fields_of(model):
         for question in _questions(spec, types[spec.name], whole=whole):
-            yield () if spec.required else (spec.name,), _about(spec.name, question)
-
-
-def _about(name: str, question: Rest) -> Rest:
-    def ask(struct: Any, units: str | None) -> bool:
-        value = getattr(struct, name)
-        return value is None or question(value, units)
-
-    return ask
+            yield spec.name, question
 
 
 def _of_conditions(model: type[fields.Record]) -> Iterator[tuple[tuple[str, ...], Rest]]:
-    """Yield the same about the conditions."""
+    """Yield what the conditions ask of a struct; and of which fields one must be there for it."""
     optional = {spec.name for spec in fields_of(model) if not spec.required}
     for spec in fields_of(model):
         for condition in spec.conditions:
             names = {spec.name, condition.field} if condition.asks_for_missing else {spec.name}
             says_nothing = condition.check(None, literal_fields(model)).code is None
-            ask = _keeps_condition(spec.name, condition, _values_of(model, (spec.name, condition.field)))
-            yield tuple(names) if names <= optional and says_nothing else (), ask
+            yield (
+                tuple(names) if names <= optional and says_nothing else (),
+                partial(_keeps_condition, spec.name, condition),
+            )
 
 
-def _keeps_condition(name: str, condition: Condition, values_of: Callable[[Any], dict[str, Any]]) -> Rest:
-    def ask(struct: Any, _units: str | None) -> bool:
-        values = values_of(struct)
-        return condition.check(values.get(name), values).code is None
-
-    return ask
+def _keeps_condition(name: str, condition: Condition, values: dict[str, Any], _units: str | None) -> bool:
+    return condition.check(values.get(name), values).code is None
 
 
 def _of_rules(model: type[fields.Record]) -> Iterator[tuple[tuple[str, ...], Rest]]:
     """Yield the same about the rules."""
-    if not model.rules:
-        return
-    values_of = _values_of(model, [spec.name for spec in fields_of(model)], parsed=False)
 
-    def ask(struct: Any, units: str | None) -> bool:
-        values = values_of(struct)
+    def ask(values: dict[str, Any], units: str | None) -> bool:
         problems: list[str] = []
         for rule in model.rules:
             rule.check(values, units, lambda code, _field: problems.append(code))
         return not problems
 
-    yield (), ask
+    if model.rules:
+        yield (), ask
 
 
 def _units_of(path: tuple[str, ...]) -> Callable[[Any], str | None]:
@@ -242,29 +317,36 @@ _INNER: Final[dict[Kind, Rest]] = {
 }
 
 
-def _values_of(
-    model: type[fields.Record], names: Iterable[str], *, parsed: bool = True
-) -> Callable[[Any], dict[str, Any]]:
-    """Return what takes the values of some fields out of a struct, missing ones left out.
+def _values_of(model: type[fields.Record]) -> Callable[[Any], dict[str, Any]]:
+    """Return what takes those values out of a struct that its conditions and rules look at.
 
-    :param model: the model of the struct.
-    :param names: of the fields.
-    :param parsed: whether times are parsed.
+    Missing ones are left out. Times are parsed where a condition is about them.
     """
     literals = literal_fields(model)
-    moments = {spec.name: spec.limit(fields.Moment) for spec in fields_of(model) if spec.kind is Kind.INSTANT}
-    parsers = tuple(
-        (name, moments[name].parse if parsed and name in moments else None)
-        for name in names
-        if name not in literals
-    )
+    related = {
+        name for spec in fields_of(model) for each in spec.conditions for name in (spec.name, each.field)
+    }
+    names = [
+        spec.name
+        for spec in fields_of(model)
+        if spec.name not in literals and (model.rules or spec.name in related)
+    ]
+    getters = [(name, attrgetter(name)) for name in names]
+    parsers = [
+        (spec.name, limit.parse)
+        for spec in fields_of(model)
+        if spec.name in related and spec.kind is Kind.INSTANT and (limit := spec.limit(fields.Moment))
+    ]
 
     def values_of(struct: Any) -> dict[str, Any]:
         values: dict[str, Any] = dict(literals)
-        for name, parse in parsers:
-            value = getattr(struct, name)
+        for name, get in getters:
+            value = get(struct)
             if value is not None:
-                values[name] = value if parse is None else parse(value)
+                values[name] = value
+        for name, parse in parsers:
+            if name in values:
+                values[name] = parse(values[name])
         return values
 
     return values_of

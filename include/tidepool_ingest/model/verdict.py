@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import repeat
-from operator import contains
 from typing import Any, Final, NamedTuple, overload
 
 import msgspec
@@ -220,7 +219,7 @@ def _short(lines: Sequence[bytes]) -> Sequence[bytes]:
         else b""
         for line in lines
     ]
-    if any(map(contains, short, repeat(b"\\"))):  # mostly none has an escape
+    if b"\\" in b"".join(short):  # mostly none has an escape
         return [b"" if may_hold_nul(line) else line for line in short]
     return short
 
