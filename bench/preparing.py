@@ -29,7 +29,7 @@ from cryptography.fernet import Fernet
 from upath import UPath
 
 from tidepool_ingest.ledger import Ledger
-from tidepool_ingest.options import RunOptions
+from tidepool_ingest.options import PART_RECORDS, PART_RECORDS_MAX, RunOptions
 from tidepool_ingest.plan import plan_run
 from tidepool_ingest.prepare.step import prepare_batch
 from tidepool_ingest.staging.encryption import KEYS_VARIABLE
@@ -47,7 +47,7 @@ FIRST_CENTURY = 20
 
 
 def measure_preparing(lines: list[bytes], *, memory: bool) -> Iterator[Result]:
-    """Measure a clean file and one with some spoilt records, and on request a small and a huge file.
+    """Measure a clean file, one with some spoilt records, one that is cut; on request a small and a huge one.
 
     :param lines: records as from an uploader.
     :param memory: whether to measure memory too, which takes minutes and some GB of temporary files.
@@ -55,6 +55,8 @@ def measure_preparing(lines: list[bytes], *, memory: bool) -> Iterator[Result]:
     yield _measured("prepare, as from an uploader", lines, lines, len(lines))
     yield _measured(f"prepare, 1 bad in {ONE_BAD_IN}", spoilt(lines), lines, len(lines))
     yield _measured("prepare, work area sealed", lines, lines, len(lines), encrypted=True)
+    # They make more rows than a part has, with what is embedded in them.
+    yield _measured("prepare, cut into parts", lines, lines, len(lines), part_records=PART_RECORDS)
     if memory:
         yield _measured("prepare, small file", lines, lines, FEW)
         yield _measured("prepare, huge file", lines, lines, MANY, rounds=1)
@@ -68,6 +70,7 @@ def _measured(
     *,
     rounds: int = ROUNDS,
     encrypted: bool = False,
+    part_records: int = PART_RECORDS_MAX,
 ) -> Result:
     """Prepare in several rounds, with ``json.loads`` around each: what else loads the machine slows both."""
     outcomes = []
@@ -76,7 +79,8 @@ def _measured(
         root = Path(folder) / "staging"
         stage(root, lines, records)
         for number in range(rounds):
-            outcomes.append(_in_own_process(root, Path(folder) / f"ledger-{number}.db", encrypted=encrypted))
+            ledger = Path(folder) / f"ledger-{number}.db"
+            outcomes.append(_in_own_process(root, ledger, part_records, encrypted=encrypted))
             parsing.append(json_microseconds(parsed, rounds=AROUND))
             shutil.rmtree(root / WORK_FOLDER)
     return Result(
@@ -108,8 +112,8 @@ def stage(root: Path, lines: list[bytes], records: int, *, user: str = USER) -> 
     (batch / "manifest.json").write_text(json.dumps(manifest))
 
 
-def _in_own_process(root: Path, ledger: Path, *, encrypted: bool) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.preparing", str(root), str(ledger)]
+def _in_own_process(root: Path, ledger: Path, part_records: int, *, encrypted: bool) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.preparing", str(root), str(ledger), str(part_records)]
     keys = {KEYS_VARIABLE: Fernet.generate_key().decode() if encrypted else ""}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | keys)
     outcome: dict[str, Any] = json.loads(done.stdout)
@@ -119,10 +123,10 @@ def _in_own_process(root: Path, ledger: Path, *, encrypted: bool) -> dict[str, A
 def main(arguments: Sequence[str]) -> None:
     """Prepare the one batch of a staging root; print what that took.
 
-    :param arguments: the staging root, and where to put a ledger.
+    :param arguments: the staging root, where to put a ledger, and how many rows a part may have.
     """
     root = UPath(arguments[0])
-    options = RunOptions(max_quarantined_percent=100, force=True)
+    options = RunOptions(max_quarantined_percent=100, force=True, part_records=int(arguments[2]))
     ledger = Ledger(f"sqlite:///{arguments[1]}")
     ledger.migrate()
 

@@ -114,7 +114,9 @@ class RecordDays:
     def _put_together(self) -> dict[tuple[str, str], array[int]]:
         """Return what was counted by day and type, 24 numbers each."""
         for (text, kind), count in self._counts.items():
-            hours = self._days.setdefault((text[:DAY], kind), array("Q", _NO_HOURS))
+            key = text[:DAY], kind
+            if (hours := self._days.get(key)) is None:
+                hours = self._days[key] = array("Q", _NO_HOURS)
             hours[int(text[DAY + 1 :].rstrip(":"))] += count
         self._counts.clear()
         return self._days

@@ -183,7 +183,7 @@ class RecordChecker:
             found.append(Problem(code, f"{pointer}/deviceId"))
         if not _is_utc(datum["time"]):
             found.append(Problem(TIME_NOT_UTC, f"{pointer}/time"))
-        if datum.get("deviceTime") is not None:
+        if datum.get("deviceTime") is not None and not self._surely_goes(datum):
             difference, limit = _difference(datum)
             if difference > limit:
                 found.append(Problem(DEVICE_TIME_DIFFERS, f"{pointer}/deviceTime"))
@@ -198,6 +198,12 @@ class RecordChecker:
                     self._usual_device, self._usual_units = device_id, (None, *_SPELLINGS[unit])
         elif is_usual and self._usual_device is self:
             self._usual_device, self._usual_units = device_id, (None,)  # a pump may have no readings at all
+
+    def _surely_goes(self, datum: Mapping[str, Any]) -> bool:
+        """Return whether a datum's deviceTime goes with its time because all in these hours do."""
+        time = datum["time"]
+        offsets = (datum.get("timezoneOffset"), datum.get("conversionOffset"), datum.get("clockDriftOffset"))
+        return time[-1] == "Z" and (datum["deviceTime"][:_HOUR], time[:_HOUR], *offsets) in self._right_hours
 
 
 def _hours_of(record: Outline) -> _Hours:
