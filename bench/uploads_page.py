@@ -270,8 +270,8 @@ def _spans(uploads: int) -> dict[tuple[str, ...], dict[str, Any]]:
 def _analyze(ledger: Ledger) -> None:
     with ledger.database.engine.connect() as connection:
         if connection.dialect.name == "postgresql":
-            connection.execute(text("ANALYZE"))  # autovacuum would do it within a minute
-            connection.commit()
+            # Autovacuum would do it within a minute. It cannot be done in a transaction.
+            connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("VACUUM ANALYZE"))
 
 
 def _visits(ledger: Ledger, database: str) -> Iterator[tuple[object, ...]]:

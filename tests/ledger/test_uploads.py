@@ -168,6 +168,14 @@ def test_sqlite_finds_what_needs_attention_by_its_reason(
     assert "USING INDEX ix_batches_reason" in plan
 
 
+@pytest.mark.parametrize(("part", "found"), [("g6", True), ("Möller", True), ("mÖLLER", False), ("%", False)])
+def test_a_label_is_found_in_either_case_from_a_to_z(ledger: Ledger, part: str, found: bool) -> None:
+    """The same on both databases."""
+    number = noted(ledger, 1, label="2026-01-02 G6 Möller 0a1b2c3d4e")
+
+    assert batches(ledger.uploads.page(UploadFilter(label=part))) == [number] * found
+
+
 LOOKS: dict[str, Callable[[Ledger], object]] = {
     "newest": lambda ledger: ledger.uploads.page(UploadFilter()),
     "of a DAG": lambda ledger: ledger.uploads.page(UploadFilter(dag_id="tidepool_normal_upload")),
