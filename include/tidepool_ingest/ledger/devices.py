@@ -120,14 +120,14 @@ class Devices:
             data_sets.c.batch == its.c.id, func.coalesce(its.c.part_of, its.c.id) == batches.c.id
         )
         query = select(batches).where(
-            _same_device(batch),
+            _of_same_device(has_device=batch.device_id is not None),
             batches.c.day >= batch.day,
             batches.c.part_of.is_(None),
             batches.c.state.in_([BatchState.PLANNED, BatchState.PREPARED]),
             ~is_started,
         )
         with self._database.reading() as connection:
-            found = [batch_row(row) for row in connection.execute(query)]
+            found = [batch_row(row) for row in connection.execute(query, _given(batch))]
         return sorted(
             (row for row in found if row.order_key > batch.order_key),
             key=lambda row: row.order_key,
@@ -144,13 +144,13 @@ class Devices:
             select(data_sets.c.data_set_id, data_sets.c.deduplicator)
             .join(batches, batches.c.id == data_sets.c.batch)
             .where(
-                _same_device(batch),
+                _of_same_device(has_device=batch.device_id is not None),
                 data_sets.c.state == DataSetState.VERIFIED,
                 data_sets.c.closed_at > since,
             )
         )
         with self._database.reading() as connection:
-            return {row.data_set_id: row.deduplicator for row in connection.execute(query)}
+            return {row.data_set_id: row.deduplicator for row in connection.execute(query, _given(batch))}
 
     def days_of_others(self, batch: BatchRow) -> Days:
         """Return how many records other verified batches of the device have on the days of this one's.
@@ -160,7 +160,10 @@ class Devices:
         days: Days = {}
         with self._database.reading() as connection:
             own = set(connection.scalars(select(batch_days.c.day).where(batch_days.c.batch == batch.id)))
-            others = list(connection.scalars(select(batches.c.id).where(_same_device(batch), _is_verified())))
+            verified = select(batches.c.id).where(
+                _of_same_device(has_device=batch.device_id is not None), _is_verified()
+            )
+            others = list(connection.scalars(verified, _given(batch)))
             for batch_of_ids in batched(others if own else []):
                 query = (
                     select(batch_days.c.day, batch_days.c.type, func.sum(batch_days.c.records))
@@ -195,7 +198,7 @@ class Devices:
             batches.c.state.not_in([*SUPERSEDED_STATES, BatchState.WITHDRAWN]),
         )
         with self._database.reading() as connection:
-            found = [batch_row(row) for row in connection.execute(query)]
+            found = [batch_row(row) for row in connection.execute(query, _given(batch))]
         return sorted(found, key=lambda row: (row.order_key, row.id), reverse=True)
 
     def shown_days(self, numbers: Sequence[int], first: date, last: date) -> dict[int, Days]:
@@ -297,11 +300,6 @@ def _is_verified() -> ColumnElement[bool]:
     return exists().where(data_sets.c.batch == batches.c.id, data_sets.c.state == DataSetState.VERIFIED)
 
 
-def _same_device(batch: BatchRow) -> ColumnElement[bool]:
-    """Return the condition that a batch is another one of a batch's device."""
-    return _of_same_device(has_device=batch.device_id is not None).params(_given(batch))
-
-
 # What each batch asks before it is closed is made once: making such a statement costs more than an answer.
 
 
@@ -320,7 +318,7 @@ def _given(batch: BatchRow) -> dict[str, Any]:
 
 
 def _of_same_device(*, has_device: bool) -> ColumnElement[bool]:
-    """Return the same condition on a batch that is given later."""
+    """Return the condition that a batch is another one of the device of one that is given later."""
     device = batches.c.device_id == bindparam("device") if has_device else batches.c.device_id.is_(None)
     return and_(
         batches.c.api_host == bindparam("host"),
