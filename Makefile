@@ -67,7 +67,7 @@ BATCHES ?= 2000
 bench-fleet: $(READY)  ## measure BATCHES=2000 small batches in a running Airflow, in packs and one per task
 	@$(BIN)/python -m bench.fleet --batches $(BATCHES)
 
-compose-test: $(READY)  ## run docker-compose.yml in a container engine, disturb it, restore it; takes half an hour
+compose-test: $(READY)  ## run docker-compose.yml in a container engine, disturb it, restore it; takes 20 minutes or more
 	@$(BIN)/python -m dev.compose_test
 
 HELM ?= helm

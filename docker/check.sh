@@ -59,6 +59,20 @@ elif (: <"/dev/tcp/$address/$port") 2>/dev/null &&
 fi
 
 [ "$failures" -eq 0 ] || exit 1
+# What is printed meanwhile is shown at once, and kept: where no check has printed it, it says why there was none.
+printed=$(mktemp)
+trap 'rm -f "$printed"' EXIT
+status=0
+exec 3>&1
 "${compose[@]}" run --rm --no-deps -T --env CONNECTION_CHECK_MAX_COUNT=0 airflow-init \
-  python -m tidepool_airflow.preflight
+  python -m tidepool_airflow.preflight 2>&1 >&3 | tee "$printed" >&2 || status=$?
+if [ "$status" -ne 0 ]; then
+  if ! grep -q 'preflight: ' "$printed"; then
+    last=$(tr -d '\r' <"$printed" | grep -v '^[[:space:]]*$' | tail -n 1 || true)
+    fail "airflow-init's container ended with $status before it checked anything, and the last line of its message" \
+      "is: ${last:-nothing}. Mend what that names: it is the engine, of which docker info and its own log say more," \
+      "or the image, which docker compose build makes anew."
+  fi
+  exit "$status"
+fi
 echo "check: nothing is in the way"

@@ -1,7 +1,8 @@
 """``make compose-test``: start the stack, use it, disturb it, restore it, take it down; then a table.
 
-It takes half an hour, and needs a container engine and 10 GB of disk. Where no registry can be reached, it
-makes small stand-ins for the base images, as root, by ``debootstrap``.
+It takes 20 minutes on two processors, more on a busy machine, and needs a container engine and 10 GB of disk.
+Where no registry can be reached, it first makes small stand-ins for the base images, as root, by
+``debootstrap``.
 """
 
 from __future__ import annotations

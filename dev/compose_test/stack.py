@@ -120,15 +120,16 @@ class Stack:
     def in_the_way(self) -> list[str]:
         """Return what the manual's check finds in the way of a start.
 
-        :raises LocalRunError: it says something else than its exit status.
+        :raises LocalRunError: its exit status says something else than its lines.
         """
         options = ("--project-name", NAME, "--profile", self.profile)
         status, printed = self.engine.complaints("docker/check.sh", str(self.settings_file), *options)
         found = hindrances(printed)
         if (status == 0) != (not found):
             raise LocalRunError(
-                f"docker/check.sh ended with {status}, and named {len(found)} things in the way.",
-                remedy="The engine's log has its message.",
+                f"docker/check.sh ended with {status}, and named {len(found)} things in the way. "
+                f"The last line that it printed: {printed[-1] if printed else 'none'}",
+                remedy="Mend what that line names, or look into the engine's log for all that it printed.",
                 code="check",
             )
         return found

@@ -56,7 +56,7 @@ def check_before(stack: Stack) -> str:
     stack.set("AIRFLOW_JWT_SECRET", "short")
     found = stack.in_the_way()
     named = [line.split()[0] for line in found]
-    require(named == ["AIRFLOW_JWT_SECRET"], "a short secret is not what is named")
+    require(named == ["AIRFLOW_JWT_SECRET"], f"a short secret is not what is named, but: {' '.join(found)}")
     refused = ""
     try:
         stack.up()

@@ -132,6 +132,21 @@ def test_what_is_in_the_way_is_read_from_both_checks() -> None:
     assert not hindrances(CHECKED[:1])
 
 
+class SilentCheck:
+    """An engine under which docker/check.sh ends without a line that says what is in the way."""
+
+    def complaints(self, *_: str) -> tuple[int, list[str]]:
+        return 1, ["Cannot connect to the Docker daemon."]
+
+
+def test_a_check_that_names_nothing_is_told_with_the_last_line_that_it_printed() -> None:
+    stack = Stack.__new__(Stack)
+    stack.engine, stack.settings_file, stack.profile = cast(Engine, SilentCheck()), Path("env"), "practice"
+
+    with pytest.raises(LocalRunError, match="The last line that it printed: Cannot connect to the Docker"):
+        stack.in_the_way()
+
+
 @pytest.mark.parametrize("lost", ["lost 1, double 0", "lost 0, double 2", "lost 0, double 01"])
 def test_a_summary_has_to_say_that_nothing_is_lost_or_double(lost: str) -> None:
     assert summary_of("…\nchecker: 5 staged, lost 0, double 0\n") == "5 staged, lost 0, double 0"

@@ -260,7 +260,10 @@ def test_it_ends_with_one_and_a_line_for_each_failure(tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with a good ``.env``, and a ``docker`` that writes down what it is asked."""
+    """A checkout with a good ``.env``, and a ``docker`` that writes down what it is asked.
+
+    Asked to run something, it does what the script ``says`` in the checkout does.
+    """
     (tmp_path / "docker").mkdir()
     shutil.copy(PROJECT / "docker" / "check.sh", tmp_path / "docker")
     shutil.copy(PROJECT / ".env.example", tmp_path)
@@ -271,7 +274,8 @@ def checkout(tmp_path: Path) -> Path:
     programs.mkdir()
     docker = programs / "docker"
     docker.write_text(
-        '#!/bin/sh\necho "$@" >> asked\ncase "$*" in *" ps "*) cat running 2>/dev/null;; esac\n'
+        '#!/bin/sh\necho "$@" >> asked\n'
+        'case "$*" in *" ps "*) cat running 2>/dev/null;; *" run "*) [ ! -e says ] || . ./says;; esac\n'
     )
     docker.chmod(0o755)
     return tmp_path
@@ -363,3 +367,39 @@ def test_an_env_file_that_is_not_there_or_open_to_others_is_told(checkout: Path)
     code, (line,) = check(checkout, "absent.env")
     assert code == 1
     assert "there is no absent.env" in line
+
+
+NO_INIT = (
+    'docker: Error response from daemon: failed to create task for container: exec: "docker-init": '
+    "executable file not found in $PATH"
+)
+
+
+@pytest.mark.parametrize(
+    ("printed", "last"),
+    [
+        (["Container tidepool-airflow-init-run-1  Created", NO_INIT, "\r", ""], NO_INIT),
+        (["Traceback (most recent call last):", "ImportError: no module"], "ImportError: no module"),
+        ([], "nothing"),
+    ],
+)
+def test_a_container_that_does_not_come_to_its_check_is_told_with_its_last_line(
+    checkout: Path, printed: list[str], last: str
+) -> None:
+    with_free_port(checkout)
+    (checkout / "printed").write_text("".join(f"{line}\n" for line in printed))
+    (checkout / "says").write_text("cat printed >&2; exit 125\n")
+
+    code, lines = check(checkout)
+
+    assert code == 125
+    assert list(filter(None, lines[:-1])) == [line for line in printed if line.strip()]
+    assert lines[-1].startswith("check: airflow-init's container ended with 125 before it checked anything")
+    assert f"the last line of its message is: {last}. Mend what that names" in lines[-1]
+
+
+def test_what_the_image_finds_is_told_in_its_own_words_only(checkout: Path) -> None:
+    with_free_port(checkout)
+    (checkout / "says").write_text("echo 'preflight: memory is too small: give it more.' >&2; exit 1\n")
+
+    assert check(checkout) == (1, ["preflight: memory is too small: give it more."])
