@@ -19,7 +19,7 @@ from tests import SHARED
 
 if TYPE_CHECKING:
     from tests.cli.commands import Ran, Run
-    from tests.world import Listener, World
+    from tests.world import FeedWorld, Listener, World
 
 # What tests share asserts, too, and is to say what was unlike what.
 pytest.register_assert_rewrite("tests.happenings", "tests.overlaps", "tests.world")
@@ -56,13 +56,9 @@ def postgresql() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger that knows nothing: migrating one for each test would take most of their time."""
-    from tidepool_ingest.ledger import Ledger
+    from tests.world import an_empty_ledger
 
-    path = tmp_path_factory.mktemp("ledger") / "empty.db"
-    ledger = Ledger(f"sqlite:///{path}")
-    ledger.migrate()
-    ledger.close()
-    return path
+    return an_empty_ledger(tmp_path_factory.mktemp("ledger"))
 
 
 @pytest.fixture
@@ -71,6 +67,15 @@ def world(tmp_path: Path, empty_ledger: Path) -> Iterator[World]:
     from tests.world import World, a_world
 
     with a_world(tmp_path, empty_ledger, World) as made:
+        yield made
+
+
+@pytest.fixture
+def feed_world(tmp_path: Path, empty_ledger: Path) -> Iterator[FeedWorld]:
+    """A world with feeds in it, in place of the other one."""
+    from tests.world import FeedWorld, a_world
+
+    with a_world(tmp_path, empty_ledger, FeedWorld) as made:
         yield made
 
 

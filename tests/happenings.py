@@ -19,8 +19,8 @@ from upath import UPath
 
 from tests.factories import DAY, cbg
 from tests.killing import Killed
-from tests.world import FeedWorld, World
-from tidepool_ingest.ledger import BatchRow, Ledger, TaskOrigin
+from tests.world import FeedWorld, World, copied_ledger
+from tidepool_ingest.ledger import BatchRow, TaskOrigin
 from tidepool_ingest.ledger.schema import batches, data_sets
 from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
 from tidepool_ingest.maintenance.rebuild import LedgerRebuild
@@ -122,7 +122,7 @@ def age(world: World, days: float) -> None:
     with world.ledger.database.writing() as connection:
         connection.execute(update(batches).values(updated_at=moment))
         connection.execute(update(data_sets).values(updated_at=moment, verified_at=moment))
-    for path in (Path(world.root.path) / "_work").rglob("*"):
+    for path in (world.staging / "_work").rglob("*"):
         os.utime(path, (moment.timestamp(), moment.timestamp()))
 
 
@@ -140,13 +140,8 @@ def deployment(world: World, ledger: Path, name: str) -> Iterator[World]:
     folder = world.folder / name
     shutil.copytree(world.root.path, folder / "staging", ignore=shutil.ignore_patterns("_work"))
     other.root, other.folder = UPath(folder / "staging"), folder
-    copied = folder / "ledger.db"
-    shutil.copy(ledger, copied)
-    other.ledger = Ledger(f"sqlite:///{copied}")
-    try:
+    with closing(copied_ledger(ledger, folder)) as other.ledger:
         yield other
-    finally:
-        other.ledger.close()
 
 
 def body(deduplicator: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -323,6 +324,68 @@ def test_nothing_is_imported_from_a_test_module(folder: str) -> None:
     }
 
     assert taken == set()
+
+
+WORLD = "World"
+
+
+def modules_with(pattern: str) -> dict[Path, list[ast.AST]]:
+    """Return the modules of tests with a text in them, each with its nodes; parsing all takes seconds."""
+    found = {path: path.read_text() for path in modules("tests")}
+    return {path: list(ast.walk(ast.parse(text))) for path, text in found.items() if re.search(pattern, text)}
+
+
+def world_classes() -> dict[str, list[str]]:
+    """Return the classes of the tests that are called a world of some kind, each with its bases."""
+    return {
+        f"{path.relative_to(PROJECT)}: {node.name}": [ast.unparse(base) for base in node.bases]
+        for path, nodes in modules_with(rf"class \w*{WORLD}\b").items()
+        for node in nodes
+        if isinstance(node, ast.ClassDef) and node.name.endswith(WORLD)
+    }
+
+
+def called_in(nodes: list[ast.AST]) -> set[str]:
+    """Return the names that are called; of `a.b()`, b."""
+    functions = (node.func for node in nodes if isinstance(node, ast.Call))
+    return {getattr(function, "attr", getattr(function, "id", "")) for function in functions}
+
+
+def test_there_is_one_world() -> None:
+    kinds = world_classes()
+
+    assert kinds.pop("tests/world.py: World") == []
+    assert kinds, "there is no kind of it"
+    assert {kind: bases for kind, bases in kinds.items() if bases != [WORLD]} == {}
+
+
+def test_a_world_is_made_in_one_place() -> None:
+    kinds = {name.rpartition(" ")[2] for name in world_classes()}
+    called = {
+        str(path.relative_to(PROJECT)): called_in(nodes)
+        for path, nodes in modules_with(rf"\b(Simulator|{'|'.join(kinds)})\(").items()
+    }
+
+    # Everybody else calls `a_world`, which takes it down, too.
+    assert {"Simulator", "Ledger", "kind"} <= called.pop("tests/world.py")
+    assert {path for path, names in called.items() if names & kinds} == set()
+    # A simulator and a ledger in one module are a world by another name.
+    assert {path for path, names in called.items() if {"Simulator", "Ledger"} <= names} == set()
+
+
+def test_the_checker_is_asked_through_the_world() -> None:
+    taken = {
+        str(path.relative_to(PROJECT)): set(chain.from_iterable(map(imported_by, nodes)))
+        for path, nodes in modules_with(r"\bimport .*\bcheck\b").items()
+    }
+    asking = {
+        path
+        for path, names in taken.items()
+        if any(name.startswith(f"{SIMULATOR}.sample.checker") and name.endswith(".check") for name in names)
+    }
+
+    assert "tests/world.py" in asking
+    assert {path for path in asking if any(name.endswith(WORLD) for name in taken[path])} == set()
 
 
 def test_tests_lie_where_the_packages_lie() -> None:

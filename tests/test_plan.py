@@ -390,7 +390,7 @@ def test_labels_show_day_model_and_hash_only(world: World) -> None:
 
 @pytest.mark.parametrize("laid", [lambda root: None, lambda root: root.touch()])
 def test_a_root_that_is_not_there_is_no_empty_plan(world: World, laid: Callable[[Path], None]) -> None:
-    root = Path(world.root.path)
+    root = world.staging
     root.rmdir()
     laid(root)
 
@@ -401,7 +401,7 @@ def test_a_root_that_is_not_there_is_no_empty_plan(world: World, laid: Callable[
 def test_a_root_that_goes_away_after_the_plan_is_named_as_the_cause(world: World) -> None:
     world.stage(readings(2))
     (number,) = world.plan().batches
-    Path(world.root.path).rename(world.folder / "away")
+    world.staging.rename(world.folder / "away")
 
     with pytest.raises(BatchError, match=r"\[staging-root-missing\]"):
         world.prepare(number)
@@ -519,7 +519,7 @@ def test_a_run_of_many_parts_keeps_their_order(world: World, monkeypatch: pytest
         world.stage(readings(1, first=number), name)
 
     assert batch_ids(world, world.plan().batches) == names
-    (Path(world.root.path) / str(DAY) / world.user / "batch4" / "data.ndjson").write_bytes(b"{}\n")
+    (world.staging / str(DAY) / world.user / "batch4" / "data.ndjson").write_bytes(b"{}\n")
     again = world.plan().batches
     assert batch_ids(world, again) == names
     assert again == [*sorted(again)[:4], again[4], *sorted(again)[4:7]]

@@ -79,7 +79,7 @@ def test_so_do_other_batches_of_which_nothing_was_sent(world: World, state: str)
             world.ledger.batches.mark_failed(number, None)
         case "held":
             world.ledger.batches.hold(number, "older-than-uploaded")
-    shutil.rmtree(Path(world.root.path) / str(DAY))  # of an object store, an empty day is not there
+    shutil.rmtree(world.staging / str(DAY))  # of an object store, an empty day is not there
 
     world.plan()
     world.plan()
@@ -105,7 +105,7 @@ def test_a_folder_that_comes_back_in_between_is_not_gone(world: World) -> None:
 def test_what_is_gone_is_planned_when_it_is_staged_once_more(world: World) -> None:
     world.stage(readings(20, first=50), "b-0002")
     number = world.ready(readings(20))
-    shutil.rmtree(Path(world.root.path) / str(DAY) / world.user / "one")
+    shutil.rmtree(world.staging / str(DAY) / world.user / "one")
     world.plan()
     world.plan()
     assert world.row(number).state is BatchState.GONE
@@ -123,7 +123,7 @@ def test_an_unmounted_share_ends_nothing(
     world: World, unmount: Callable[[Path], object], leaves_mount_point: bool
 ) -> None:
     failing(world)
-    root = Path(world.root.path)
+    root = world.staging
     unmount(root)
     if leaves_mount_point:
         root.mkdir()
@@ -187,7 +187,7 @@ def test_one_that_was_staged_anew_on_another_day_is_replaced_by_that(world: Worl
 def test_the_same_content_in_another_folder_is_the_same_row(world: World) -> None:
     number = world.ready(readings(20))
     world.ledger.batches.decline(number)
-    folder = Path(world.root.path) / str(DAY) / world.user / "one"
+    folder = world.staging / str(DAY) / world.user / "one"
     folder.rename(folder.with_name("b-0009"))
 
     world.plan(Window(NEXT_DAY, NEXT_DAY))
@@ -204,7 +204,7 @@ def test_what_tidepool_may_hold_data_of_is_never_gone(world: World) -> None:
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
     world.ledger.batches.hold(number, "older-than-uploaded")
-    shutil.rmtree(Path(world.root.path) / str(DAY) / world.user / "one")
+    shutil.rmtree(world.staging / str(DAY) / world.user / "one")
 
     for _ in range(3):
         world.plan()
@@ -217,7 +217,7 @@ def test_a_giant_one_goes_with_its_parts(world: World) -> None:
     number = world.ready(readings(40), part_records=10)
     parts = [part.id for part in world.ledger.parts.of_batch(number)]
     assert parts
-    shutil.rmtree(Path(world.root.path) / str(DAY) / world.user / "one")
+    shutil.rmtree(world.staging / str(DAY) / world.user / "one")
 
     for _ in range(2):
         world.plan()

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
@@ -35,7 +35,7 @@ from tidepool_ingest.client import (
 from tidepool_ingest.client.exchange import WatchedAdapter, new_session
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin
+from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin, Upload
 from tidepool_ingest.ledger.database import LeaseHeldError, now_of
 from tidepool_ingest.ledger.schema import leases, rate_limits
 from tidepool_ingest.options import RunOptions
@@ -109,7 +109,13 @@ class Outcome:
 
 
 class World:
-    """Everything that the steps work on; see the methods."""
+    """Everything that the steps work on; see the methods.
+
+    A kind of world is a subclass, and :func:`a_world` makes them all.
+    """
+
+    day = DAY
+    """The day that batches are of, and that a run covers, unless told otherwise."""
 
     data_set_type = "normal"
     uploader: Callable[[UploadContext, BatchRow], UploadSummary] = staticmethod(upload_batch)
@@ -118,7 +124,7 @@ class World:
         self, folder: Path, simulator: Simulator, store: Path, ledger: Ledger, api: str = ""
     ) -> None:
         self.root = UPath(folder / "staging")
-        Path(self.root.path).mkdir(exist_ok=True)
+        self.staging.mkdir(exist_ok=True)
         self.folder = folder
         self.simulator = simulator
         self.store = store
@@ -159,11 +165,21 @@ class World:
         with self.ledger.database.writing() as connection:
             connection.execute(update(leases).values(expires_at=now_of(connection)))
 
+    @property
+    def staging(self) -> Path:
+        """The staging root as the file system knows it."""
+        return Path(self.root.path)
+
+    @property
+    def ledger_address(self) -> str:
+        """The ledger's address, for those who open it themselves."""
+        return self.ledger.database.engine.url.render_as_string(hide_password=False)
+
     # ---------------------------------------------------------------- what lies there
 
-    def add_user(self, *, may_upload: bool = True) -> str:
+    def add_user(self, user_id: str | None = None, *, may_upload: bool = True) -> str:
         """Create an account, for which the uploading account may upload, and return its id."""
-        account = self.simulator.accounts.add_user(f"patient-{next(NAMES)}")
+        account = self.simulator.accounts.add_user(f"patient-{next(NAMES)}", user_id=user_id)
         if may_upload:
             self.simulator.accounts.grant("service", of=account.name)
         return account.id
@@ -174,7 +190,8 @@ class World:
         batch: str = "one",
         *,
         user: str = "",
-        day: date = DAY,
+        day: date | None = None,
+        device: str = DEVICE,
         name: str = "data.ndjson",
         content: bytes | None = None,
         data_set: Record | None = None,
@@ -183,12 +200,12 @@ class World:
     ) -> Path:
         """Write a ready batch over whatever lies there, and return its folder."""
         return stage(
-            Path(self.root.path),
+            self.staging,
             records,
             user=user or self.user,
-            day=day,
+            day=day or self.day,
             batch=batch,
-            data_set={"deviceId": DEVICE, "deviceModel": "Model 5"} | (data_set or {}),
+            data_set={"deviceId": device, "deviceModel": "Model 5"} | (data_set or {}),
             name=name,
             content=content,
             file=file,
@@ -214,7 +231,7 @@ class World:
     ) -> Plan:
         return plan_run(
             self.root,
-            window or Window(DAY, DAY),
+            window or Window(self.day, self.day),
             ledger=self.ledger,
             options=self.options(**options),
             api_host_of=host_of or self.host_of,
@@ -291,6 +308,10 @@ class World:
     def row(self, number: int) -> BatchRow:
         return self.ledger.batches.get(number)
 
+    def uploads(self) -> list[Upload]:
+        """Return what the uploads page lists, by label."""
+        return sorted(self.ledger.uploads.last_changed(), key=lambda upload: upload.label)
+
     def sets(self, number: int) -> list[DataSetRow]:
         return self.ledger.data_sets.of_batch(number)
 
@@ -317,6 +338,13 @@ class World:
             for entry in self.quarantine(number)
         ]
 
+    def posts(self) -> int:
+        """Return how many requests with records Tidepool has seen."""
+        return sum(
+            request.method == "POST" and request.route.endswith("/data")
+            for request in self.simulator.requests
+        )
+
     def visible(self, user: str = "", **more: Any) -> list[Record]:
         """Return what Tidepool shows, data sets left out."""
         shown = self.client.read_data(user or self.user, **more)
@@ -324,7 +352,7 @@ class World:
 
     def check(self) -> CheckResult:
         """Ask the checker, which shares no code with what it checks, whether all is as staged."""
-        return check(Path(self.root.path), self.store)
+        return check(self.staging, self.store)
 
     def all_right(self) -> bool:
         """Tell whether the checker finds each record visible once and nothing left behind."""
@@ -388,19 +416,43 @@ def _without_waiting_for_the_disk(connection: sqlite3.Connection, _record: Any) 
 
 
 @contextmanager
-def a_world(folder: Path, empty_ledger: Path, kind: type[W]) -> Iterator[W]:
-    """Make a world in a folder of its own."""
-    copy = folder / "ledger.db"
-    shutil.copy(empty_ledger, copy)
-    ledger = Ledger(f"sqlite:///{copy}")
-    event.listen(ledger.database.engine, "connect", _without_waiting_for_the_disk)
+def a_world(
+    folder: Path, begins_with: Path | Ledger, kind: type[W], *, api: str = "", **simulated: Any
+) -> Iterator[W]:
+    """Make a world in a folder of its own.
+
+    :param begins_with: its ledger, or the file of one on SQLite that it gets a copy of.
+    :param kind: the class of the world.
+    :param api: where Tidepool is reached; at the simulator unless told otherwise.
+    :param simulated: what else the simulator is started with.
+    """
     store = folder / "store.sqlite"
-    with Simulator(store) as simulator:
-        made = kind(folder, simulator, store, ledger)
+    with ExitStack() as stack:
+        if isinstance(begins_with, Ledger):
+            ledger = begins_with
+        else:
+            ledger = stack.enter_context(closing(copied_ledger(begins_with, folder)))
+            event.listen(ledger.database.engine, "connect", _without_waiting_for_the_disk)
+        simulator = stack.enter_context(Simulator(store, **simulated))
+        made = kind(folder, simulator, store, ledger, api)
         yield made
         made.client.close()
-        assert simulator.settle(10)
-    ledger.close()
+        assert simulator.settle(PATIENCE_SECONDS)
+
+
+def an_empty_ledger(folder: Path) -> Path:
+    """Return the file of a ledger that knows nothing, for worlds to begin with a copy of."""
+    file = folder / "empty.db"
+    with closing(Ledger(f"sqlite:///{file}")) as ledger:
+        ledger.migrate()
+    return file
+
+
+def copied_ledger(file: Path, folder: Path) -> Ledger:
+    """Return a ledger in a folder that begins as a copy of another one."""
+    copy = folder / "ledger.db"
+    shutil.copy(file, copy)
+    return Ledger(f"sqlite:///{copy}")
 
 
 class Listener(logging.Handler):

@@ -14,8 +14,8 @@ from airflow.sdk.observability import stats
 from sqlalchemy import select
 
 from tests.airflow.receivers import WebServer, listening
-from tests.airflow.world import DAG_ID, World
-from tests.factories import meter_readings, stage
+from tests.airflow.world import DAG_ID, AirflowWorld
+from tests.factories import meter_readings
 from tests.ports import free_port
 from tidepool_airflow import notices
 from tidepool_airflow import observability as metrics
@@ -40,18 +40,18 @@ def team(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_a_failed_run_is_reported_once(world: World, team: ModuleType) -> None:
-    (stage(world.staging, meter_readings(3)) / "manifest.json").write_text("{")
-    assert world.run().state == "failed"
+def test_a_failed_run_is_reported_once(world: AirflowWorld, team: ModuleType) -> None:
+    (world.stage(meter_readings(3)) / "manifest.json").write_text("{")
+    assert world.run_dag().state == "failed"
 
     (context,) = CALLS
     assert context["ti"].task_id == "report"
     assert "1 of 1 batch of this run is not done" in str(context["exception"])
 
 
-def test_a_good_run_is_reported_to_nobody(world: World, team: ModuleType) -> None:
-    stage(world.staging, meter_readings(3))
-    assert world.run().state == "success"
+def test_a_good_run_is_reported_to_nobody(world: AirflowWorld, team: ModuleType) -> None:
+    world.stage(meter_readings(3))
+    assert world.run_dag().state == "success"
 
     assert CALLS == []
 
@@ -78,20 +78,22 @@ def test_a_deadline_takes_both_of_its_settings(monkeypatch: pytest.MonkeyPatch) 
     assert alert.callback.path == "a_team_of_ours.notify"
 
 
-def told_at(world: World, url: str) -> None:
+def told_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Name a webhook of Slack's for notices."""
     connection = {"conn_type": "slackwebhook", "host": url, "password": "T0/B0/c4nary"}
-    world.monkeypatch.setenv("AIRFLOW_CONN_OUR_TEAM", json.dumps(connection))
-    world.monkeypatch.setenv("TIDEPOOL_NOTIFY_CONNECTION", "our_team")
+    monkeypatch.setenv("AIRFLOW_CONN_OUR_TEAM", json.dumps(connection))
+    monkeypatch.setenv("TIDEPOOL_NOTIFY_CONNECTION", "our_team")
 
 
-def test_a_connection_is_told_of_a_failed_run_once_and_gets_a_digest(world: World) -> None:
-    (stage(world.staging, meter_readings(3)) / "manifest.json").write_text("{")
-    stage(world.staging, meter_readings(3, device="device-2"), batch="batch-2", device="device-2")
+def test_a_connection_is_told_of_a_failed_run_once_and_gets_a_digest(
+    world: AirflowWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world.stage(meter_readings(3)) / "manifest.json").write_text("{")
+    world.stage(meter_readings(3, device="device-2"), batch="batch-2", device="device-2")
     with listening(WebServer()) as server:
-        told_at(world, server.url)
-        assert world.run().state == "failed"
-        assert world.run(dag_id="tidepool_digest").state == "success"
+        told_at(monkeypatch, server.url)
+        assert world.run_dag().state == "failed"
+        assert world.run_dag(dag_id="tidepool_digest").state == "success"
 
     failure, digest = [body["text"] for _, body in server.posts]
     assert failure.startswith("Tidepool: tidepool_normal_upload failed\n")
@@ -101,11 +103,13 @@ def test_a_connection_is_told_of_a_failed_run_once_and_gets_a_digest(world: Worl
     assert not [user for user in SAMPLE_USERS if user in failure + digest]
 
 
-def test_a_notice_that_cannot_be_sent_changes_no_run(world: World, capfd: pytest.CaptureFixture[str]) -> None:
-    stage(world.staging, meter_readings(3))
-    told_at(world, f"http://127.0.0.1:{free_port()}")
-    assert world.run().state == "success"
-    digest = world.run(dag_id="tidepool_digest")
+def test_a_notice_that_cannot_be_sent_changes_no_run(
+    world: AirflowWorld, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.stage(meter_readings(3))
+    told_at(monkeypatch, f"http://127.0.0.1:{free_port()}")
+    assert world.run_dag().state == "success"
+    digest = world.run_dag(dag_id="tidepool_digest")
 
     assert (digest.state, digest.tasks) == ("success", {("send", -1): "skipped"})
     assert "c4nary" not in "".join(capfd.readouterr())
@@ -121,16 +125,16 @@ def events() -> list[dict[str, Any]]:
         return [dict(event.extra) for event in session.scalars(query.order_by(AssetEvent.id))]
 
 
-def test_dags_that_follow_hear_of_runs_in_which_something_became_visible(world: World) -> None:
-    stage(world.staging, meter_readings(4))
+def test_dags_that_follow_hear_of_runs_in_which_something_became_visible(world: AirflowWorld) -> None:
+    world.stage(meter_readings(4))
     before = len(events())
-    world.run({"dry_run": True})
+    world.run_dag({"dry_run": True})
     assert len(events()) == before
-    world.run()
+    world.run_dag()
     assert events()[before:] == [
         {"batches": {"verified": 1}, "accepted": 4, "quarantined": 0, "visible_rows": 4}
     ]
-    world.run()
+    world.run_dag()
     assert len(events()) == before + 1
 
 
@@ -143,12 +147,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def test_metrics_count_what_was_done(
-    world: World, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
+    world: AirflowWorld, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed: list[str] = []
     monkeypatch.setattr(stats, "timing", lambda name, value, **tags: timed.append(name))
-    stage(world.staging, [*meter_readings(20), meter_readings(1)[0], {"type": "smbg"}])
-    assert world.run().state == "success"
+    world.stage([*meter_readings(20), meter_readings(1)[0], {"type": "smbg"}])
+    assert world.run_dag().state == "success"
     ours = {name: number for name, number in counted.items() if name.startswith("tidepool.")}
 
     assert ours.pop("tidepool.bytes") > 20 * 50
@@ -163,10 +167,12 @@ def test_metrics_count_what_was_done(
     assert "tidepool.upload.duration" in timed
 
 
-def test_metrics_count_what_was_repaired_and_what_is_tried_again(world: World, counted: Counter[str]) -> None:
-    stage(world.staging, meter_readings(20))
+def test_metrics_count_what_was_repaired_and_what_is_tried_again(
+    world: AirflowWorld, counted: Counter[str]
+) -> None:
+    world.stage(meter_readings(20))
     world.simulator.faults.add(Fault.lost_answer("post"))
-    assert world.run().state == "success"
+    assert world.run_dag().state == "success"
 
     assert (counted["tidepool.repairs"], counted["tidepool.retries"]) == (1, 0)
     for try_number in (1, 2):

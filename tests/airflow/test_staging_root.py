@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TriggerEvent
 
-from tests.airflow.world import World
+from tests.airflow.world import AirflowWorld
 from tests.factories import meter_readings, stage
 from tidepool_airflow import assets
 from tidepool_airflow.settings import staging_root
@@ -63,10 +63,10 @@ def test_an_address_of_a_storage_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_without_its_root_fails_in_its_plan(world: World) -> None:
+def test_a_run_without_its_root_fails_in_its_plan(world: AirflowWorld) -> None:
     world.staging.rmdir()
 
-    run = world.run({"users": ["0123456789"]})
+    run = world.run_dag({"users": ["0123456789"]})
 
     assert run.state == "failed"
     assert run.tasks["plan", -1] == "failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -13,8 +14,8 @@ import pytest
 import structlog
 from airflow.sdk.exceptions import AirflowSkipException
 
-from tests.airflow.world import World
-from tests.factories import found, meter_readings, row, stage
+from tests.airflow.world import AirflowWorld
+from tests.factories import found, meter_readings, row
 from tidepool_airflow.errors import TidepoolBatchesRemainingError, TidepoolRunFailedError, causes_told
 from tidepool_airflow.operators import TidepoolPlanOperator, TidepoolReportOperator
 from tidepool_ingest.ledger import BatchState, Ledger
@@ -147,16 +148,16 @@ def test_failed_batches_are_counted_and_not_tasks() -> None:
 # ---------------------------------------------------------------- whole runs
 
 
-def test_a_run_with_every_kind_of_failure_reads_well(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_with_every_kind_of_failure_reads_well(
+    world: AirflowWorld, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, logger="tidepool_ingest")
-    stage(world.staging, meter_readings(20))
-    (stage(world.staging, meter_readings(3), batch="broken", device="broken") / "manifest.json").write_text(
-        "{"
-    )
-    stage(world.staging, [{"type": "smbg"}] * 10, batch="bad", device="bad")
-    stage(world.staging, meter_readings(3), user="0123456789", batch="of-a-stranger")
+    world.stage(meter_readings(20))
+    (world.stage(meter_readings(3), batch="broken", device="broken") / "manifest.json").write_text("{")
+    world.stage([{"type": "smbg"}] * 10, batch="bad", device="bad")
+    world.stage(meter_readings(3), user="0123456789", batch="of-a-stranger")
     with listening() as told:
-        assert world.run().state == "failed"
+        assert world.run_dag().state == "failed"
 
     assert told.traced == []
     errors = told.of("error")
@@ -165,7 +166,7 @@ def test_a_run_with_every_kind_of_failure_reads_well(world: World, caplog: pytes
     assert len([text for text in errors if text.startswith("1 batch, ")]) == 3
     infos = told.of("info")
     headings = next(at for at, text in enumerate(infos) if text.startswith("batch  "))
-    results = [text.split()[3] for text in infos[headings + 2 : headings + 6]]
+    results = [re.split("  +", text)[1] for text in infos[headings + 2 : headings + 6]]
     assert results == ["failed", "failed", "held", "verified"]
     assert told.of("warning") == []
     everything = [text for _level, text, _traced in told] + caplog.messages

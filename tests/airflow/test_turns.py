@@ -9,16 +9,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException
-from upath import UPath
 
-from tests.airflow.world import DAG_ID, World
-from tests.factories import TODAY, found, meter_readings, stage
+from tests.airflow.world import DAG_ID, AirflowWorld
+from tests.factories import TODAY, found, meter_readings
 from tidepool_airflow.turns import LONGEST_WAIT, SHORTEST_WAIT, end_turns_of_dead_runs, is_over, reschedule
-from tidepool_ingest.client import host_of
 from tidepool_ingest.ledger import COMMAND_LINE, Ledger
 from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
-from tidepool_ingest.options import RunOptions
-from tidepool_ingest.plan import plan_run
 from tidepool_ingest.upload import UploadContext
 from tidepool_ingest.upload.guarded_requests import Timeouts
 from tidepool_ingest.window import Window
@@ -123,37 +119,27 @@ def test_the_turns_of_a_command_are_its_own(ledger: Ledger) -> None:
     assert [turn.batch for turn in ledger.turns.of_batches([number])] == [number]
 
 
-def plan_elsewhere(world: World, day: date) -> int:
+def plan_elsewhere(world: AirflowWorld, day: date) -> int:
     """Let a run that Airflow does not know have planned what is staged for a day."""
-    with closing(Ledger(f"sqlite:///{world.ledger_file}")) as ledger:
-        ledger.migrate()
-        plan = plan_run(
-            UPath(world.staging),
-            Window(day, day),
-            ledger=ledger,
-            options=RunOptions(),
-            api_host_of=lambda connection: host_of(world.simulator.base_url),
-        )
-        (number,) = plan.batches
-        ledger.turns.plan(DAG_ID, "a-deleted-run", {number: 0})
+    (number,) = world.plan(Window(day, day)).batches
+    world.ledger.turns.plan(DAG_ID, "a-deleted-run", {number: 0})
     return number
 
 
 @pytest.mark.slow
 def test_a_task_waits_without_its_slot_and_loses_no_retry(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: AirflowWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(UploadContext, "default_timeouts", Timeouts(slot=0.0, usual_close=0.0))
     monkeypatch.setattr("tidepool_airflow.turns.SHORTEST_WAIT", 0.1)
-    stage(world.staging, meter_readings(4), day=YESTERDAY, batch="older")
+    world.stage(meter_readings(4), day=YESTERDAY, batch="older")
     older = plan_elsewhere(world, YESTERDAY)
-    stage(world.staging, meter_readings(3), batch="newer")
+    world.stage(meter_readings(3), batch="newer")
 
-    run = world.run({"first_day": str(TODAY)})
+    run = world.run_dag({"first_day": str(TODAY)})
 
     assert run.state == "success"
     assert run.tasks["batch.upload", 0] == "success"
     (upload,) = [upload for upload in world.uploads() if upload.data_set]
     assert (upload.batch != older, upload.state, upload.try_number) == (True, "verified", 1)
-    with closing(Ledger(f"sqlite:///{world.ledger_file}")) as ledger:
-        assert ledger.turns.runs() == []
+    assert world.ledger.turns.runs() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.airflow.world import World
+from tests.airflow.world import AirflowWorld
 from tests.factories import TODAY
 from tidepool_simulator.sample import SAMPLE_USERS
 from tidepool_simulator.sample.vendor_files import VendorFile
@@ -14,7 +14,7 @@ FEED = {"dataSetType": "continuous"}
 
 
 def stage_export(
-    world: World,
+    world: AirflowWorld,
     file: VendorFile | list[VendorFile],
     data_set: dict[str, Any],
     batch: str,

@@ -18,10 +18,10 @@ import pytest
 from dev.home import PROJECT, LocalHome
 from dev.simulator import simulator_connection
 
-from tidepool_ingest.ledger import Ledger, Upload
+from tests.factories import TODAY
+from tests.world import World, a_world
 from tidepool_ingest.upload import UploadContext
 from tidepool_ingest.upload.guarded_requests import Timeouts
-from tidepool_simulator import Accounts, Simulator
 from tidepool_simulator.sample import SAMPLE_USERS
 
 # Airflow reads its environment when it is imported, which collecting a test module may do already.
@@ -77,33 +77,24 @@ class Run:
     xcoms: dict[tuple[str, int, str], Any]
 
 
-@dataclass
-class World:
-    """A simulated Tidepool, an empty staging root and an empty ledger, as a DAG finds them.
+class AirflowWorld(World):
+    """A world whose steps are done by Airflow, which finds all of it in its environment."""
 
-    :class:`tests.world.World` does the steps itself; here Airflow does them, and opens the ledger for each.
-    """
+    day = TODAY
 
-    simulator: Simulator
-    staging: Path
-    ledger_file: Path
-    monkeypatch: pytest.MonkeyPatch
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.user, *_others = [self.add_user(user_id) for user_id in SAMPLE_USERS]
 
-    def uploads(self) -> list[Upload]:
-        ledger = Ledger(f"sqlite:///{self.ledger_file}")
-        try:
-            return sorted(ledger.uploads.last_changed(), key=lambda upload: upload.label)
-        finally:
-            ledger.close()
+    @property
+    def connections(self) -> dict[str, dict[str, object]]:
+        """The connections that the DAGs go by, as Airflow reads them."""
+        return {
+            "tidepool_default": dict(simulator_connection(self.simulator.base_url)),
+            "tidepool_ledger": {"conn_type": "sqlite", "host": self.ledger.database.engine.url.database},
+        }
 
-    def posts(self) -> int:
-        """How many requests with records Tidepool has seen."""
-        return sum(
-            request.method == "POST" and request.route.endswith("/data")
-            for request in self.simulator.requests
-        )
-
-    def run(
+    def run_dag(
         self,
         conf: dict[str, Any] | None = None,
         *,
@@ -147,7 +138,7 @@ class World:
             bag.dags = {dag_id: bag.dags.get(dag_id, dag)}
             sync(bag, *given)
 
-        with self.monkeypatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(airflow.models.dagrun, "get_or_create_dagrun", created)
             patch.setattr(time, "sleep", _sleep_unless_idle)
             patch.setattr(airflow.dag_processing.dagbag, "sync_bag_to_db", synced)
@@ -169,21 +160,14 @@ class World:
 
 
 @pytest.fixture
-def world(airflow_home: LocalHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A world of its own for one test."""
-    accounts = Accounts()
-    for number, user_id in enumerate(SAMPLE_USERS):
-        accounts.add_user(f"sample-{number}", user_id=user_id)
-        accounts.grant("service", of=f"sample-{number}")
-    staging, ledger_file = tmp_path / "staging", tmp_path / "ledger.db"
-    staging.mkdir()
+def world(
+    airflow_home: LocalHome, tmp_path: Path, empty_ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AirflowWorld]:
+    """A world of its own for one test, with an Airflow in it."""
     # A request in doubt keeps nobody waiting here for as long as a real gateway would.
     monkeypatch.setattr(UploadContext, "default_timeouts", Timeouts(doubt=0.05, pause=0.01))
-    with Simulator(tmp_path / "simulator.db", accounts=accounts) as simulator:
-        connection = simulator_connection(simulator.base_url)
-        monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_DEFAULT", json.dumps(connection))
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_TIDEPOOL_LEDGER", json.dumps({"conn_type": "sqlite", "host": str(ledger_file)})
-        )
-        monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(staging))
-        yield World(simulator, staging, ledger_file, monkeypatch)
+    with a_world(tmp_path, empty_ledger, AirflowWorld) as made:
+        for name, connection in made.connections.items():
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(connection))
+        monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(made.staging))
+        yield made

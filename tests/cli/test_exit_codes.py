@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import PROJECT
+from tests import PROJECT, happenings
 from tests.cli.commands import DEVICE, USER, Run, cbg, ndjson
+from tests.world import World, a_world
 from tidepool_ingest.cli import COMMANDS
-from tidepool_ingest.ledger import Ledger
-from tidepool_simulator import CLIENT_ID, CLIENT_SECRET, Simulator
 
 TO = f"--root staging --user {USER}"
 BATCH = f"staging/2026-03-01/{USER}/b"
@@ -95,24 +94,24 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of an empty ledger."""
-    address = f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.db'}"
-    ledger = Ledger(address)
-    ledger.migrate()
-    ledger.close()
-    return address
+def shared_world(tmp_path_factory: pytest.TempPathFactory, empty_ledger: Path) -> Iterator[World]:
+    with a_world(tmp_path_factory.mktemp("world"), empty_ledger, World) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(shared_world: World) -> str:
+    """The address of an empty ledger."""
+    return shared_world.ledger_address
+
+
+@pytest.fixture(scope="module")
+def connection(shared_world: World) -> str:
     """A file with a connection to a simulated Tidepool."""
-    file = tmp_path_factory.mktemp("connection") / "connection.json"
-    with Simulator() as simulator:
-        values = {"host": simulator.base_url, "login": CLIENT_ID, "password": CLIENT_SECRET}
-        file.touch(0o600)
-        file.write_text(json.dumps(values | {"extra": {"auth_mode": "client_credentials"}}))
-        yield str(file)
+    file = shared_world.folder / "connection.json"
+    file.touch(0o600)
+    file.write_text(happenings.connection(shared_world))
+    return str(file)
 
 
 @pytest.fixture

@@ -47,12 +47,8 @@ def _quick(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CONNECTION_VARIABLE, connection(world))
 
 
-def address(world: World) -> str:
-    return f"sqlite:///{world.folder / 'ledger.db'}"
-
-
 def uploads(world: World, *more: object, path: object = None) -> int:
-    return main(["upload", str(path or world.root), "--ledger", address(world), *map(str, more)])
+    return main(["upload", str(path or world.root), "--ledger", world.ledger_address, *map(str, more)])
 
 
 def states(world: World) -> list[str]:
@@ -392,7 +388,7 @@ def test_what_may_pass_by_itself_is_tried_again(world: World, capsys: Printed) -
 
 def test_where_tidepool_does_not_respond_it_gives_up(world: World, capsys: Printed) -> None:
     for number in range(7):
-        world.stage(readings(2, 10 * number), f"b{number}", data_set={"deviceId": f"d-{number}"})
+        world.stage(readings(2, 10 * number), f"b{number}", device=f"d-{number}")
     world.simulator.faults.add(Fault.refused("create", 503, times=None))
 
     assert uploads(world) == 1
@@ -418,7 +414,7 @@ def command(world: World, *more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.cli.upload_process", "upload", str(world.root)),
-            *("--ledger", address(world), "--chunk-records", "2", *more),
+            *("--ledger", world.ledger_address, "--chunk-records", "2", *more),
         ],
         cwd=PROJECT,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

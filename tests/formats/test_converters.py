@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.factories import DEVICE, readings
 from tests.formats.readers import VendorReader, vendor_file
-from tests.world import FeedWorld, World, a_world
+from tests.world import FeedWorld, World
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.reader import Block
 from tidepool_ingest.guards.marks import CONVERTERS, KEY, LARGEST, VERSION_MAX
@@ -40,12 +39,6 @@ class NewerReader(VendorReader):
 @pytest.fixture(autouse=True)
 def _test_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMATS, VendorReader.name, VendorReader)
-
-
-@pytest.fixture
-def feed_world(tmp_path: Path, empty_ledger: Path) -> Iterator[FeedWorld]:
-    with a_world(tmp_path, empty_ledger, FeedWorld) as made:
-        yield made
 
 
 def newer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from tests.formats.nightscout_sites import (
     Document,
     holes_and_overlaps,
@@ -16,7 +11,7 @@ from tests.formats.nightscout_sites import (
     text_of,
     treatment,
 )
-from tests.world import FeedWorld, a_world
+from tests.world import FeedWorld
 
 PROFILES = [profile(rates={"00:00": 1, "13:00": 1.5}, zone="Europe/Berlin")]
 SITE: list[Document] = [
@@ -27,12 +22,6 @@ SITE: list[Document] = [
     temp(50, 0.5, 60, enteredBy="Loop"),
     temp(90, 3, 30, enteredBy="Loop"),
 ]
-
-
-@pytest.fixture
-def feed_world(tmp_path: Path, empty_ledger: Path) -> Iterator[FeedWorld]:
-    with a_world(tmp_path, empty_ledger, FeedWorld) as made:
-        yield made
 
 
 def uploaded(world: FeedWorld, documents: list[Document], batch: str) -> list[dict[str, object]]:

@@ -262,7 +262,7 @@ def test_a_study_of_two_hundred_people_becomes_visible_person_by_person(
     numbered = list(enumerate(users))
     rows = [row_of(person, f"S{person}", 7 * number + at) for number, person in numbered for at in range(6)]
     random.Random(1).shuffle(rows)
-    study.root = Path(world.root.path)
+    study.root = world.staging
 
     done = study.split(parquet(rows), users, "--day", DAY.isoformat(), "--normal")
     outcome = world.run(users=list(sample.values()))

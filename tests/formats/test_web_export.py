@@ -672,7 +672,7 @@ def test_staging_refuses_what_may_be_either(
         stage(UPath(tmp_path / "export.json"), world.root, world.user, file_format=named)
 
     assert caught.value.code == code
-    assert not list(Path(world.root.path).glob("*/*"))
+    assert not list(world.staging.glob("*/*"))
 
 
 def test_verdicts_are_of_the_records_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

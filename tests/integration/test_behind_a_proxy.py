@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,11 +12,11 @@ import pytest
 from tests.factories import readings
 from tests.integration.canaries import GOOD, REFUSED, nothing_private, stage
 from tests.proxy import API_NAME, ConnectProxy, make_certificate
-from tests.world import Listener, World
+from tests.world import Listener, World, a_world
 from tidepool_ingest.client import TidepoolUnreachableError
-from tidepool_ingest.ledger import BatchState, Ledger
+from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.ledger.database import LeaseHeldError
-from tidepool_simulator import Fault, Simulator
+from tidepool_simulator import Fault
 from tidepool_simulator.exchange import Request, Response
 from tidepool_simulator.platform import Located, Platform
 
@@ -32,20 +31,15 @@ def world(tmp_path: Path, empty_ledger: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("no_proxy", "NO_PROXY", "https_proxy", "all_proxy", "ALL_PROXY", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
-    shutil.copy(empty_ledger, tmp_path / "ledger.db")
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    store = tmp_path / "store.sqlite"
-    with Simulator(store, certificate=certificate) as simulator:
-        port = urlsplit(simulator.base_url).port
+    api = f"https://{API_NAME}"
+    with a_world(tmp_path, empty_ledger, World, api=api, certificate=certificate) as made:
+        port = urlsplit(made.simulator.base_url).port
         assert port
         with ConnectProxy({API_NAME: ("127.0.0.1", port)}) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-            made = World(tmp_path, simulator, store, ledger, f"https://{API_NAME}")
             yield made
             assert proxy.tunnels
             made.client.close()
-        assert simulator.settle(10)
-    ledger.close()
 
 
 def test_a_newer_batch_waits_for_an_older_ones_close_that_may_still_be_carried_out(world: World) -> None:

@@ -100,7 +100,7 @@ def test_what_a_run_names_and_does_not_find_is_counted(world: World) -> None:
     world.stage(readings(5), "done")
     (done,) = world.run().plan.batches
     number = world.ready(readings(5, first=50), batch="one")
-    shutil.rmtree(Path(world.root.path) / str(DAY) / world.user / "one")
+    shutil.rmtree(world.staging / str(DAY) / world.user / "one")
 
     made = world.plan(batches=[done, number, 77])
 
@@ -154,7 +154,7 @@ def test_the_whole_batch_is_meant_where_a_part_is_named(world: World) -> None:
 def test_a_namesake_under_another_root_is_not_meant(world: World) -> None:
     number = world.ready(readings(5))
     elsewhere = Path(world.folder) / "elsewhere"
-    Path(world.root.path).rename(elsewhere)
+    world.staging.rename(elsewhere)
     world.stage(readings(9))
     (other,) = world.plan().batches
     world.root = type(world.root)(elsewhere)
@@ -287,8 +287,8 @@ def failing(world: World, batch: str = "one", **staged: Any) -> tuple[int, Path]
 
 def test_a_decision_follows_its_batch_to_another_day_and_folder(world: World, how: str) -> None:
     number = decided(world, how)
-    folder = Path(world.root.path) / str(DAY) / world.user / "one"
-    to = Path(world.root.path) / str(NEXT_DAY) / world.user / "two"
+    folder = world.staging / str(DAY) / world.user / "one"
+    to = world.staging / str(NEXT_DAY) / world.user / "two"
     to.parent.mkdir(parents=True)
     folder.rename(to)
 
@@ -303,7 +303,7 @@ def test_a_decision_outlasts_that_its_folder_was_away(world: World, how: str) ->
     world.stage(readings(5, first=50), "another")
     world.run()
     number = decided(world, how)
-    folder = Path(world.root.path) / str(DAY) / world.user / "one"
+    folder = world.staging / str(DAY) / world.user / "one"
     folder.rename(world.folder / "away")
     for _ in range(2):
         world.plan()
@@ -336,7 +336,7 @@ def test_what_is_gone_or_was_staged_anew_leaves_the_list(world: World, way: str)
         case "removed":
             shutil.rmtree(folder)
         case "moved":
-            to = Path(world.root.path) / str(NEXT_DAY) / world.user / "one"
+            to = world.staging / str(NEXT_DAY) / world.user / "one"
             to.parent.mkdir(parents=True)
             folder.rename(to)
             (to / "manifest.json").write_text(
@@ -347,7 +347,7 @@ def test_what_is_gone_or_was_staged_anew_leaves_the_list(world: World, way: str)
             world.stage(readings(7), "corrected", day=NEXT_DAY)
         case "root moved":
             moved = world.folder / "moved"
-            Path(world.root.path).rename(moved)
+            world.staging.rename(moved)
             world.root = type(world.root)(moved)
             world.stage(readings(7))
         case _:
@@ -366,7 +366,7 @@ def test_a_root_that_was_moved_ends_what_is_not_in_it_and_an_unmounted_one_nothi
     world.stage(readings(5, first=50), "another")
     world.run()
     number, folder = failing(world)
-    old, new = Path(world.root.path), world.folder / "moved"
+    old, new = world.staging, world.folder / "moved"
     shutil.copytree(old, new)
     shutil.rmtree(new / folder.relative_to(old))
     world.root = type(world.root)(new)

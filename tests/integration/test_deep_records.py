@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.commands import Run
 from tests.factories import DEVICE, DROP_HASH, HASH, NONE, ORIGIN_OLDER, alarm, minute_of, readings, wizard
-from tests.world import FeedWorld, World, a_world
+from tests.world import FeedWorld, World
 from tidepool_ingest.deep_json import dumps
 from tidepool_ingest.reports.dry_run import compare_batch
 
@@ -71,14 +71,11 @@ def test_they_are_edited_cut_into_parts_and_compared(world: World) -> None:
 
 
 @pytest.mark.parametrize("deduplicator", [ORIGIN_OLDER, DROP_HASH])
-def test_they_go_to_a_feed(
-    tmp_path_factory: pytest.TempPathFactory, empty_ledger: object, deduplicator: str
-) -> None:
+def test_they_go_to_a_feed(feed_world: FeedWorld, deduplicator: str) -> None:
     origin = ',"origin":{"id":"meal","time":"2026-03-01T00:00:00Z"}'
     records = [*DEEP[:3], food(4, 1_500, more=origin), food(4, 1_500, more=f"{origin} ")]
-    with a_world(tmp_path_factory.mktemp("feed"), empty_ledger, FeedWorld) as world:  # type: ignore[arg-type]
-        world.feed([*records, smbg(7)], "b-1", data_set={"deduplicator": {"name": deduplicator}})
-        assert len(world.visible()) == 5
+    feed_world.feed([*records, smbg(7)], "b-1", data_set={"deduplicator": {"name": deduplicator}})
+    assert len(feed_world.visible()) == 5
 
 
 def test_they_are_validated_staged_and_restaged_from_quarantine(run: Run, world: World) -> None:

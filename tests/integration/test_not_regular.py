@@ -81,7 +81,7 @@ def test_a_work_area_laid_beforehand_fails_its_batch_and_no_other(world: World, 
     planned = world.plan().batches
     (key,) = [row.content_key for row in map(world.row, planned) if row.batch_id == "laid"]
     (tmp_path / "elsewhere").mkdir()
-    work = Path(world.root.path) / "_work"
+    work = world.staging / "_work"
     work.mkdir()
     (work / key).symlink_to(tmp_path / "elsewhere")
 
@@ -104,7 +104,7 @@ def test_a_linked_work_area_stops_no_cleanup_of_others(
     world.stage([*readings(2, first=10), cbg(50, 99)], "two")
     first, second = world.run(max_quarantined_percent=100).uploaded
     age(world, 31)
-    area = Path(world.root.path) / "_work" / world.row(first).content_key
+    area = world.staging / "_work" / world.row(first).content_key
     area.rename(tmp_path / "elsewhere")
     area.symlink_to(tmp_path / "elsewhere")
 

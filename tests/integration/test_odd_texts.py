@@ -138,7 +138,7 @@ def test_what_the_manifest_lets_pass_is_stopped_before_it_is_written_with_others
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.stage(readings(2), "neighbour")
-    world.stage([cbg(0, 7.0)], "odd", data_set={"deviceId": "canary\0"})
+    world.stage([cbg(0, 7.0)], "odd", device="canary\0")
     monkeypatch.setattr(manifest, "first_problem", lambda _value: None)
 
     outcome = world.run()

@@ -22,9 +22,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.factories import HASH, NONE, ORIGIN, readings, wizard
 from tests.faults.catalogue import LATEST_COMMIT, REMOTE, Kind
 from tests.killing import Killed, Killer
-from tests.world import World, a_world
+from tests.world import World, a_world, an_empty_ledger
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.ledger import BatchState, DataSetState, Ledger
+from tidepool_ingest.ledger import BatchState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.ledger.leases import Lease
 
@@ -37,11 +37,7 @@ MOST_BATCHES = 4
 
 @functools.cache
 def empty_ledger() -> Path:
-    path = Path(tempfile.mkdtemp(prefix="tidepool-protocol-")) / "empty.db"
-    ledger = Ledger(f"sqlite:///{path}")
-    ledger.migrate()
-    ledger.close()
-    return path
+    return an_empty_ledger(Path(tempfile.mkdtemp(prefix="tidepool-protocol-")))
 
 
 class Protocol(RuleBasedStateMachine):

@@ -6,7 +6,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,7 +83,7 @@ def test_a_closed_set_of_which_newer_data_hide_a_part_is_never_deleted(
     world.upload(second)
     assert amounts(world) == [1, 2]
     lose_work_area(world, first)
-    shutil.rmtree(Path(world.root.path) / str(OLDER))
+    shutil.rmtree(world.staging / str(OLDER))
 
     reconcile(world)
 

@@ -11,12 +11,11 @@ from sqlalchemy import event
 
 from tests.factories import bolus, readings
 from tests.servers import postgresql_database
-from tests.world import World
+from tests.world import World, a_world
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, Ledger, client_state
 from tidepool_ingest.ledger.data_sets import DataSets
 from tidepool_ingest.ledger.database import LedgerUnavailableError
-from tidepool_simulator import Simulator
 
 OF_A_BATCH = 16
 """Transactions of a batch of one chunk at most, from its plan to verified."""
@@ -44,11 +43,8 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
 def world(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     # A task looks for throttles by time, not by batch.
     monkeypatch.setattr(client_state, "FREE_SECONDS", 3_600.0)
-    store = tmp_path / "store.sqlite"
-    with Simulator(store) as simulator:
-        made = World(tmp_path, simulator, store, ledger)
+    with a_world(tmp_path, ledger, World) as made:
         yield made
-        made.client.close()
 
 
 class Transactions:
@@ -68,7 +64,7 @@ def run_of(world: World, transactions: Transactions, batches: int, *, first: int
     """Stage small batches of devices of their own, run over them, and return the transactions."""
     for number in range(first, first + batches):
         device = f"device-{number}"
-        world.stage(readings(5, deviceId=device), batch=device, data_set={"deviceId": device})
+        world.stage(readings(5, deviceId=device), batch=device, device=device)
     before = transactions.number
     outcome = world.run()
     assert not outcome.errors

@@ -63,7 +63,7 @@ def test_accepted_records_go_after_some_days_and_refused_ones_wait_for_a_person(
     age(world, 29)
     assert tidy(world) == {}
     age(world, 31)
-    staged = sorted(path for path in (Path(world.root.path) / str(DAY)).rglob("*"))
+    staged = sorted(path for path in (world.staging / str(DAY)).rglob("*"))
 
     assert tidy(world) == {"areas": 1, "accepted": 1}
 
@@ -76,7 +76,7 @@ def test_accepted_records_go_after_some_days_and_refused_ones_wait_for_a_person(
     assert tidy(world) == {"areas": 1}
     assert area(world, number) == []
     assert world.row(number).purged is Purged.ALL
-    assert sorted(path for path in (Path(world.root.path) / str(DAY)).rglob("*")) == staged
+    assert sorted(path for path in (world.staging / str(DAY)).rglob("*")) == staged
 
 
 def test_nothing_goes_where_it_is_kept_for_ever(world: World) -> None:
@@ -138,7 +138,7 @@ def test_an_area_that_no_batch_belongs_to_stays(world: World) -> None:
     with world.ledger.database.writing() as connection:
         connection.execute(update(batches).values(content_key="a" * 64))
     age(world, 400)
-    unknown = Path(world.root.path) / "_work"
+    unknown = world.staging / "_work"
     before = sorted(unknown.rglob("*"))
 
     tidy(world)
@@ -159,7 +159,7 @@ def test_batches_of_another_root_are_not_noted_as_tidied(world: World) -> None:
 def test_nothing_is_noted_or_done_while_the_share_is_not_mounted(world: World) -> None:
     number = uploaded(world)
     age(world, 31)
-    root, away = Path(world.root.path), world.folder / "away"
+    root, away = world.staging, world.folder / "away"
     root.rename(away)
     for maintenance in (lambda: tidy(world), lambda: reconcile(world)):
         with pytest.raises(BatchError, match=r"\[staging-root-missing\]"):
@@ -250,7 +250,7 @@ def test_force_says_plainly_what_is_missing(world: World) -> None:
     uploaded(world)
     age(world, 31)
     tidy(world)
-    (Path(world.root.path) / str(DAY) / world.user / "one" / "data.ndjson").unlink()
+    (world.staging / str(DAY) / world.user / "one" / "data.ndjson").unlink()
 
     assert world.run(run="run-2", force=True).codes == ["file-missing"]
     assert len(world.visible()) == 5

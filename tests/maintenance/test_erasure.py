@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,7 +55,7 @@ def mentions(world: World, text: str) -> list[str]:
     with world.ledger.database.reading() as connection:
         for table in metadata.sorted_tables:
             found += [table.name for row in connection.execute(select(table)) if text in str(row)]
-    root = Path(world.root.path)
+    root = world.staging
     found += [str(path) for path in root.rglob("*") if text in path.relative_to(root).as_posix()]
     return found + [str(path) for path in root.rglob("*") if path.is_file() and text in path.read_text()]
 
@@ -68,7 +67,7 @@ def keys_of(world: World, user: str) -> set[str]:
 
 
 def areas(world: World) -> set[str]:
-    return {path.name for path in (Path(world.root.path) / "_work").iterdir()}
+    return {path.name for path in (world.staging / "_work").iterdir()}
 
 
 def test_looking_changes_nothing(filled: World) -> None:
@@ -101,7 +100,7 @@ def test_nothing_of_the_person_stays_and_all_of_others_does(filled: World, other
 
 
 def test_digests_of_the_files_go_too(filled: World) -> None:
-    address = f"{Path(filled.root.path) / str(DAY) / filled.user / 'one' / 'data.ndjson'}"
+    address = f"{filled.staging / str(DAY) / filled.user / 'one' / 'data.ndjson'}"
     key = hashlib.sha256(address.encode()).hexdigest()
 
     def known() -> list[str]:

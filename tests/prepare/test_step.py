@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -457,7 +456,7 @@ def test_a_prepared_area_tells_the_days_without_being_read_again(world: World) -
     number = world.ready(readings(3))
     days = world.ledger.batch_days.of_batch(number)
     world.ledger.batch_days.replace_for_batch(number, {})
-    (written,) = Path(world.root.path).glob("_work/*/accepted.ndjson")
+    (written,) = world.staging.glob("_work/*/accepted.ndjson")
     before = written.stat().st_mtime_ns
 
     world.prepare(number)
@@ -493,7 +492,7 @@ def test_an_area_of_before_hours_were_counted_is_used_as_it_is(world: World) -> 
     number = world.ready(readings(3))
     area = WorkArea(world.root, world.row(number).content_key)
     area.finish(world.prepared(number).model_copy(update={"hours": {}}))
-    (written,) = Path(world.root.path).glob("_work/*/accepted.ndjson")
+    (written,) = world.staging.glob("_work/*/accepted.ndjson")
     before = written.stat().st_mtime_ns
 
     world.prepare(number)

@@ -68,7 +68,7 @@ def is_done(world: World, number: int, rows: int = 960) -> bool:
 
 
 def areas(world: World) -> list[Path]:
-    return list((Path(world.root.path) / "_work").iterdir())
+    return list((world.staging / "_work").iterdir())
 
 
 def break_off(world: World, number: int, after: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -10,13 +9,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from upath import UPath
 
-from tests.airflow.world import CONTINUOUS_DAG_ID, Run, World
-from tests.factories import TODAY, meter_readings, stage
+from tests.airflow.world import CONTINUOUS_DAG_ID, AirflowWorld, Run
+from tests.factories import TODAY, meter_readings
 from tidepool_airflow.operators import TidepoolPrepareOperator
-from tidepool_ingest.ledger import Ledger
 from tidepool_simulator import Fault
 from tidepool_simulator.sample import SAMPLE_USERS
-from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 
@@ -29,19 +26,19 @@ def _packs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEPOOL_BATCHES_A_PACK", str(A_PACK))
 
 
-def fleet(world: World, batches: int, **options: object) -> None:
+def fleet(world: AirflowWorld, batches: int, **options: object) -> None:
     for number in range(batches):
         device = f"meter-{number}"
-        stage(world.staging, meter_readings(4, device=device), batch=device, device=device, **options)
+        world.stage(meter_readings(4, device=device), batch=device, device=device, **options)
 
 
 def states(run: Run, task: str) -> list[str]:
     return [state for (name, _), state in sorted(run.tasks.items()) if name == task]
 
 
-def test_many_batches_travel_in_packs_and_each_stands_in_the_ledger(world: World) -> None:
+def test_many_batches_travel_in_packs_and_each_stands_in_the_ledger(world: AirflowWorld) -> None:
     fleet(world, 8)
-    run = world.run()
+    run = world.run_dag()
     uploads = world.uploads()
 
     assert run.state == "success"
@@ -55,18 +52,18 @@ def test_many_batches_travel_in_packs_and_each_stands_in_the_ledger(world: World
         in_xcom |= run.xcoms["batch.upload", pack, "data_set_ids"]
     assert in_xcom == {str(upload.batch): upload.data_set_id for upload in uploads}
     assert run.xcoms["report", -1, "summary"]["visible_rows"] == 32
-    assert check(world.staging, world.staging.parent / "simulator.db").ok
+    assert world.all_right()
 
     sent = world.posts()
-    assert world.run().state == "success"
+    assert world.run_dag().state == "success"
     assert world.posts() == sent
 
 
-def test_one_failing_batch_holds_up_nobody_and_is_tried_alone(world: World) -> None:
+def test_one_failing_batch_holds_up_nobody_and_is_tried_alone(world: AirflowWorld) -> None:
     fleet(world, 5)
     (world.staging / str(TODAY) / SAMPLE_USERS[0] / "meter-1" / "manifest.json").write_text("{")
-    stage(world.staging, meter_readings(4), user="0123456789", batch="of-a-stranger")
-    run = world.run()
+    world.stage(meter_readings(4), user="0123456789", batch="of-a-stranger")
+    run = world.run_dag()
 
     assert run.state == "failed"
     assert states(run, "batch.prepare") == states(run, "batch.upload") == ["success"] * 2
@@ -85,11 +82,11 @@ def test_one_failing_batch_holds_up_nobody_and_is_tried_alone(world: World) -> N
     assert run.tasks["report", -1] == "failed"
 
 
-def test_what_strikes_once_is_mended_in_the_same_run(world: World) -> None:
+def test_what_strikes_once_is_mended_in_the_same_run(world: AirflowWorld) -> None:
     fleet(world, 6)  # two packs, whichever comes first
     # Enough that the batch in progress fails; the one that takes its turn meets none.
     world.simulator.faults.add(Fault.refused("close", 503, times=3))
-    run = world.run({"parallel_chunks": 1})
+    run = world.run_dag({"parallel_chunks": 1})
 
     assert run.state == "success"
     assert states(run, "one_by_one.upload") == ["success"]
@@ -97,27 +94,29 @@ def test_what_strikes_once_is_mended_in_the_same_run(world: World) -> None:
     # The page leads to the pack of each, and to the run of the one that was taken up alone.
     places = sorted((upload.map_index for upload in world.uploads()), key=str)
     assert places in ([0, 0, 1, 1, 1, None], [0, 0, 0, 1, 1, None])
-    assert check(world.staging, world.staging.parent / "simulator.db").ok
+    assert world.all_right()
 
 
-def test_a_tidepool_that_is_away_fails_packs_and_not_a_task_for_each_batch(world: World) -> None:
+def test_a_tidepool_that_is_away_fails_packs_and_not_a_task_for_each_batch(
+    world: AirflowWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet(world, 14)
-    world.monkeypatch.setenv("TIDEPOOL_BATCHES_A_PACK", "7")
+    monkeypatch.setenv("TIDEPOOL_BATCHES_A_PACK", "7")
     world.simulator.faults.add(Fault.refused("create", 503, times=500))
-    run = world.run()
+    run = world.run_dag()
 
     assert run.state == "failed"
     assert states(run, "batch.upload") == ["failed"] * 2
     assert run.xcoms["remaining", -1, "return_value"] == []
     world.simulator.faults.clear()
 
-    assert world.run().state == "success"
+    assert world.run_dag().state == "success"
     assert {upload.state for upload in world.uploads()} == {"verified"}
 
 
-def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
+def test_a_person_is_asked_in_a_task_of_its_own(world: AirflowWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet(world, 3)
-    stage(world.staging, [*meter_readings(10), *({"type": "smbg"} for _ in range(10))], batch="doubtful")
+    world.stage([*meter_readings(10), *({"type": "smbg"} for _ in range(10))], batch="doubtful")
     asked_packs: list[int] = []
 
     def ask(operator: TidepoolPrepareOperator, *_: object) -> None:
@@ -125,17 +124,17 @@ def test_a_person_is_asked_in_a_task_of_its_own(world: World) -> None:
         asked_packs.append(len(operator.batches))
         raise AirflowSkipException("asked")
 
-    world.monkeypatch.setattr(TidepoolPrepareOperator, "_ask_or_apply", ask)
-    run = world.run({"when_refused": "ask"})
+    monkeypatch.setattr(TidepoolPrepareOperator, "_ask_or_apply", ask)
+    run = world.run_dag({"when_refused": "ask"})
 
     assert states(run, "batch.upload") == ["success"] * 2
     assert (asked_packs, states(run, "one_by_one.prepare")) == ([1], ["skipped"])
     assert [upload.state for upload in world.uploads()].count("verified") == 3
 
 
-def test_a_dry_run_sums_up_its_packs(world: World) -> None:
+def test_a_dry_run_sums_up_its_packs(world: AirflowWorld) -> None:
     fleet(world, 7)
-    run = world.run({"dry_run": True})
+    run = world.run_dag({"dry_run": True})
     result = run.xcoms["report", -1, "dry_run"]
 
     assert run.state == "success"
@@ -145,7 +144,9 @@ def test_a_dry_run_sums_up_its_packs(world: World) -> None:
     assert world.posts() == 0
 
 
-def test_a_dry_run_compares_the_others_when_one_batch_cannot_be_read(world: World) -> None:
+def test_a_dry_run_compares_the_others_when_one_batch_cannot_be_read(
+    world: AirflowWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet(world, 6)
     broken: list[int] = []
 
@@ -153,16 +154,15 @@ def test_a_dry_run_compares_the_others_when_one_batch_cannot_be_read(world: Worl
         made = prepare(operator, context)
         if len(operator.batches) > 1 and not broken:
             broken.append(int(operator.batches[0]))
-            with closing(Ledger(f"sqlite:///{world.ledger_file}")) as ledger:
-                row = ledger.batches.get(broken[0])
+            row = world.ledger.batches.get(broken[0])
             # Its work area is damaged, and cannot be rebuilt.
             (world.staging / "_work" / row.content_key / "accepted.ndjson").write_bytes(b"{}\n")
-            (UPath(row.folder) / "records.ndjson").unlink()
+            (UPath(row.folder) / "data.ndjson").unlink()
         return made
 
     prepare = TidepoolPrepareOperator.execute
-    world.monkeypatch.setattr(TidepoolPrepareOperator, "execute", prepared)
-    run = world.run({"dry_run": True})
+    monkeypatch.setattr(TidepoolPrepareOperator, "execute", prepared)
+    run = world.run_dag({"dry_run": True})
 
     assert states(run, "batch.upload") == ["skipped"] * 2
     assert len(run.xcoms["remaining", -1, "return_value"]) == 1
@@ -170,19 +170,18 @@ def test_a_dry_run_compares_the_others_when_one_batch_cannot_be_read(world: Worl
     assert states(run, "one_by_one.prepare") == ["failed"]
 
 
-def test_feeds_travel_in_packs_too(world: World) -> None:
+def test_feeds_travel_in_packs_too(world: AirflowWorld) -> None:
     for ago in range(4):
         day = TODAY - timedelta(days=ago)
         for user in SAMPLE_USERS[:2]:
-            stage(
-                world.staging,
+            world.stage(
                 meter_readings(4, day=day),
                 day=day,
                 user=user,
                 batch=f"feed-{ago}",
                 dataSet={"dataSetType": "continuous", "deviceId": "device-1"},
             )
-    run = world.run({"look_back_days": 7}, dag_id=CONTINUOUS_DAG_ID)
+    run = world.run_dag({"look_back_days": 7}, dag_id=CONTINUOUS_DAG_ID)
 
     assert run.state == "success"
     assert states(run, "batch.upload") == ["success"] * 2

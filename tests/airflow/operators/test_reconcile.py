@@ -6,22 +6,21 @@ from typing import Any
 
 import pytest
 
-from tests.airflow.world import Run, World
-from tests.factories import meter_readings, stage
+from tests.airflow.world import AirflowWorld, Run
+from tests.factories import meter_readings
 from tidepool_simulator import Fault
-from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 
 
-def maintain(world: World, **conf: Any) -> Run:
-    return world.run({"older_than_minutes": 0, "check_after_days": 0} | conf, dag_id="tidepool_reconcile")
+def maintain(world: AirflowWorld, **conf: Any) -> Run:
+    return world.run_dag({"older_than_minutes": 0, "check_after_days": 0} | conf, dag_id="tidepool_reconcile")
 
 
-def test_what_a_run_left_open_is_completed(world: World) -> None:
-    stage(world.staging, meter_readings(1_500))
+def test_what_a_run_left_open_is_completed(world: AirflowWorld) -> None:
+    world.stage(meter_readings(1_500))
     world.simulator.faults.add(Fault.refused("close", 503, times=50))
-    assert world.run().state == "failed"
+    assert world.run_dag().state == "failed"
     assert [upload.state for upload in world.uploads()] == ["uploading"]
     world.simulator.faults.clear()
 
@@ -34,19 +33,19 @@ def test_what_a_run_left_open_is_completed(world: World) -> None:
     assert [(upload.state, upload.dag_id) for upload in world.uploads()] == [
         ("verified", "tidepool_reconcile")
     ]
-    assert check(world.staging, world.staging.parent / "simulator.db").ok
+    assert world.all_right()
 
 
-def test_nothing_to_do_is_a_success(world: World) -> None:
+def test_nothing_to_do_is_a_success(world: AirflowWorld) -> None:
     run = maintain(world)
 
     assert run.state == "success"
     assert run.xcoms["reconcile", -1, "return_value"]["unfinished"] == 0
 
 
-def test_what_needs_a_person_fails_the_run(world: World) -> None:
-    stage(world.staging, meter_readings(10))
-    world.run()
+def test_what_needs_a_person_fails_the_run(world: AirflowWorld) -> None:
+    world.stage(meter_readings(10))
+    world.run_dag()
     (upload,) = world.uploads()
     _delete(str(upload.data_set_id))
 
@@ -70,5 +69,5 @@ def _delete(data_set_id: str) -> None:
     TidepoolHook().delete_data_set(data_set_id)
 
 
-def test_an_unknown_parameter_is_rejected(world: World) -> None:
+def test_an_unknown_parameter_is_rejected(world: AirflowWorld) -> None:
     assert maintain(world, first_day="2026-01-01").state == "failed"

@@ -8,11 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.airflow.uploads_page.visiting import Visitor, switch
-from tests.airflow.world import World
+from tests.airflow.world import AirflowWorld
 
 
 @pytest.fixture
-def visit(world: World, api_server: Any) -> Visitor:
+def visit(world: AirflowWorld, api_server: Any) -> Visitor:
     """Sign somebody in by their role."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser

@@ -20,8 +20,8 @@ from sqlalchemy import update
 from upath import UPath
 
 from tests import damage
-from tests.airflow.uploads_page.visiting import OWN, PAGE, Visitor, ledger_of, switch, token_on
-from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID, World
+from tests.airflow.uploads_page.visiting import OWN, PAGE, Visitor, switch, token_on
+from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID, AirflowWorld
 from tests.factories import TODAY, days_since, meter_readings, stage
 from tidepool_airflow.links import ACTION_DAG
 from tidepool_ingest import plan
@@ -41,7 +41,6 @@ from tidepool_ingest.ledger.schema import batch_days, batches, data_sets
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.reports.inactive_devices import inactive_devices
 from tidepool_simulator.sample import SAMPLE_USERS
-from tidepool_simulator.sample.checker.check import check
 
 
 def runs_of(dag_id: str) -> list[Any]:
@@ -50,13 +49,13 @@ def runs_of(dag_id: str) -> list[Any]:
     return list(DagRun.find(dag_id=dag_id))
 
 
-def uploaded(world: World, *, refused: int = 0, **conf: Any) -> int:
+def uploaded(world: AirflowWorld, *, refused: int = 0, **conf: Any) -> int:
     """Stage one batch, upload it, and return its number."""
     records = meter_readings(60)
     for record in records[:refused]:
         record["value"] = 77_777
     stage(Path(conf.get("staging_root", world.staging)), records)
-    world.run({"max_quarantined_percent": 50, **conf})
+    world.run_dag({"max_quarantined_percent": 50, **conf})
     (session,) = world.uploads()
     return session.batch
 
@@ -95,7 +94,7 @@ def test_whoever_is_not_signed_in_can_do_nothing(visit: Visitor) -> None:
         assert visit("").post(f"{PAGE}/{path}", headers=OWN).status_code == 401
 
 
-def test_a_viewer_sees_the_page_and_can_do_nothing(world: World, visit: Visitor) -> None:
+def test_a_viewer_sees_the_page_and_can_do_nothing(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
     viewer = visit("viewer")
     page = viewer.get(f"{PAGE}/{batch}")
@@ -111,8 +110,7 @@ def test_a_viewer_sees_the_page_and_can_do_nothing(world: World, visit: Visitor)
             assert response.status_code == 403
     assert 'name="chosen"' not in viewer.get(f"{PAGE}/list").text
     assert viewer.get(f"{PAGE}/{batch}/quarantine.ndjson").status_code == 403
-    with ledger_of(world) as ledger:
-        assert ledger.actions.newest() == []
+    assert world.ledger.actions.newest() == []
 
 
 def test_the_page_stands_in_airflows_navigation(visit: Visitor) -> None:
@@ -133,12 +131,11 @@ def test_the_page_stands_in_airflows_navigation(visit: Visitor) -> None:
 # ---------------------------------------------------------------- what it shows
 
 
-def test_it_shows_what_the_ledger_holds_and_no_person(world: World, visit: Visitor) -> None:
+def test_it_shows_what_the_ledger_holds_and_no_person(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world, refused=2)
     viewer = visit("viewer")
     (session,) = world.uploads()
-    with ledger_of(world) as ledger:
-        upload, row = ledger.uploads.get(batch), ledger.batches.get(batch)
+    upload, row = world.ledger.uploads.get(batch), world.ledger.batches.get(batch)
     assert upload is not None
     paths = ("/list", f"/{batch}", "/audit-log", "/list?waiting=True", "/")
     pages = [viewer.get(f"{PAGE}{path}") for path in paths]
@@ -163,9 +160,9 @@ def test_it_shows_what_the_ledger_holds_and_no_person(world: World, visit: Visit
         assert "<script>" not in page.text
 
 
-def test_an_upload_of_the_command_line_has_no_run_to_lead_to(world: World, visit: Visitor) -> None:
-    stage(world.staging, meter_readings(6))
-    assert main(["upload", str(world.staging), "--ledger", f"sqlite:///{world.ledger_file}"]) == 0
+def test_an_upload_of_the_command_line_has_no_run_to_lead_to(world: AirflowWorld, visit: Visitor) -> None:
+    world.stage(meter_readings(6))
+    assert main(["upload", str(world.staging), "--ledger", world.ledger_address]) == 0
     (upload,) = world.uploads()
     viewer = visit("viewer")
 
@@ -177,11 +174,12 @@ def test_an_upload_of_the_command_line_has_no_run_to_lead_to(world: World, visit
     assert "/runs/None" not in listed.text + detail.text
 
 
-def test_the_overview_opens_first_and_each_day_leads_to_its_uploads(world: World, visit: Visitor) -> None:
+def test_the_overview_opens_first_and_each_day_leads_to_its_uploads(
+    world: AirflowWorld, visit: Visitor
+) -> None:
     batch = uploaded(world, refused=2)
     viewer = visit("viewer")
-    with ledger_of(world) as ledger:
-        row = ledger.batches.get(batch)
+    row = world.ledger.batches.get(batch)
     person, device = short_hash(row.user_id), short_hash(str(row.device_id))
     page = viewer.get(f"{PAGE}/?last_day={row.day}").text
 
@@ -194,9 +192,9 @@ def test_the_overview_opens_first_and_each_day_leads_to_its_uploads(world: World
     assert f'name="device" value="{device}"' in listed
     assert "No upload matches" in viewer.get(f"{PAGE}/list?person={person}&device={'0' * 10}").text
     # What no device is known of is a device of its own, beside the others of the person.
-    unread = stage(world.staging, [], batch="unread")
+    unread = world.stage([], batch="unread")
     (unread / "manifest.json").write_bytes(b"{")
-    world.run({"dry_run": True})
+    world.run_dag({"dry_run": True})
     page = viewer.get(f"{PAGE}/?last_day={row.day}").text
     assert "Of all days, 1 upload needs attention." in plain_text(page)
     (link,) = {found for found in re.findall('href="([^"]*device=none[^"]*first_day[^"]*)"', page)}
@@ -221,16 +219,13 @@ def test_the_overview_opens_first_and_each_day_leads_to_its_uploads(world: World
 
 
 @pytest.mark.slow
-def test_a_file_of_the_overview_holds_no_formula(world: World, visit: Visitor) -> None:
+def test_a_file_of_the_overview_holds_no_formula(world: AirflowWorld, visit: Visitor) -> None:
     models = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\tx", "Good, model"]
     for number, model in enumerate(models):
         body = {"deviceId": f"device-{number}", "deviceModel": model}
-        stage(
-            world.staging, meter_readings(2, device=f"device-{number}"), batch=f"batch-{number}", dataSet=body
-        )
-    world.run({"dry_run": True})
-    with ledger_of(world) as ledger:
-        row = ledger.batches.get(1)
+        world.stage(meter_readings(2, device=f"device-{number}"), batch=f"batch-{number}", dataSet=body)
+    world.run_dag({"dry_run": True})
+    row = world.ledger.batches.get(1)
     sent = visit("viewer").get(f"{PAGE}/overview.csv?last_day={row.day}")
 
     assert sent.headers["content-type"] == "text/csv; charset=utf-8"
@@ -245,9 +240,9 @@ def test_a_file_of_the_overview_holds_no_formula(world: World, visit: Visitor) -
     assert not [secret for secret in (*SAMPLE_USERS, row.user_id, "device-0") if secret in sent.text]
 
 
-def test_a_label_cannot_bring_markup(world: World, visit: Visitor) -> None:
-    stage(world.staging, meter_readings(3), dataSet={"deviceId": "device-1", "deviceModel": "<b>\"x' & co"})
-    world.run({"dry_run": True})
+def test_a_label_cannot_bring_markup(world: AirflowWorld, visit: Visitor) -> None:
+    world.stage(meter_readings(3), dataSet={"deviceId": "device-1", "deviceModel": "<b>\"x' & co"})
+    world.run_dag({"dry_run": True})
 
     for path in ("/", "/list", "/1", "/list?label=<b>%22", "/?model=<b>%22"):
         text = visit("viewer").get(f"{PAGE}{path}").text
@@ -256,7 +251,7 @@ def test_a_label_cannot_bring_markup(world: World, visit: Visitor) -> None:
 
 
 def test_filters_that_cannot_be_read_are_rejected_and_empty_ones_do_not_matter(
-    world: World, visit: Visitor
+    world: AirflowWorld, visit: Visitor
 ) -> None:
     uploaded(world)
     viewer = visit("viewer")
@@ -269,12 +264,12 @@ def test_filters_that_cannot_be_read_are_rejected_and_empty_ones_do_not_matter(
     assert viewer.get(f"{PAGE}/static/..%2fhtml.py").status_code == 404
 
 
-def test_what_needs_attention_is_listed_with_its_remedy(world: World, visit: Visitor) -> None:
+def test_what_needs_attention_is_listed_with_its_remedy(world: AirflowWorld, visit: Visitor) -> None:
     records = meter_readings(20)
     for record in records[:10]:
         record["value"] = 77_777
-    stage(world.staging, records)
-    world.run()
+    world.stage(records)
+    world.run_dag()
     page = visit("viewer").get(f"{PAGE}/list?waiting=True").text
 
     assert "too-many-refused" in page
@@ -283,7 +278,7 @@ def test_what_needs_attention_is_listed_with_its_remedy(world: World, visit: Vis
     assert re.search(rf'href="/dags/{DAG_ID}/runs/[^"/]+/tasks/batch\.prepare/mapped/0\?try_number=1"', page)
 
 
-def test_a_file_that_is_held_says_where_and_what_lets_it_go_on(world: World, visit: Visitor) -> None:
+def test_a_file_that_is_held_says_where_and_what_lets_it_go_on(world: AirflowWorld, visit: Visitor) -> None:
     from tests.airflow.vendor_exports import FEED
     from tests.airflow.vendor_exports import stage_export as stage_export
     from tidepool_simulator.sample import vendor_files
@@ -293,7 +288,7 @@ def test_a_file_that_is_held_says_where_and_what_lets_it_go_on(world: World, vis
     content = table.content + b"30.03.2025;02:30;CGM;8,0;;TWN-5512;1900;\r\n"
     body = FEED | {"deviceId": "canary", "deviceManufacturers": ["Acme"], "deviceModel": "Meter 7"}
     stage_export(world, replace(table, content=content), body, "canary")
-    world.run({"dry_run": True}, dag_id=CONTINUOUS_DAG_ID)
+    world.run_dag({"dry_run": True}, dag_id=CONTINUOUS_DAG_ID)
     (upload,) = world.uploads()
     page = visit("viewer").get(f"{PAGE}/{upload.batch}").text
 
@@ -314,11 +309,10 @@ def test_a_file_that_is_held_says_where_and_what_lets_it_go_on(world: World, vis
 
 @pytest.mark.slow
 def test_the_picture_of_a_day_is_drawn_without_anything_that_was_measured(
-    world: World, visit: Visitor
+    world: AirflowWorld, visit: Visitor
 ) -> None:
     batch = uploaded(world)
-    with ledger_of(world) as ledger:
-        hours = ledger.batch_days.hours_of_batch(batch)
+    hours = world.ledger.batch_days.hours_of_batch(batch)
     viewer = visit("viewer")
     page = viewer.get(f"{PAGE}/{batch}").text
 
@@ -327,7 +321,7 @@ def test_the_picture_of_a_day_is_drawn_without_anything_that_was_measured(
     assert page.count('<svg class="cells"') == 1
     assert re.search(r'<path class="level-[1-5]" d="M0 \d+h\d+v\d+h-\d+z', page)
     assert '<table class="by-hour">' in page
-    with ledger_of(world) as ledger, ledger.database.writing() as connection:
+    with world.ledger.database.writing() as connection:
         connection.execute(update(batch_days).values(hours=None))
     page = viewer.get(f"{PAGE}/{batch}").text
     assert '<svg class="cells"' not in page
@@ -335,13 +329,14 @@ def test_the_picture_of_a_day_is_drawn_without_anything_that_was_measured(
 
 
 @pytest.mark.slow
-def test_a_device_that_has_stopped_sending_is_named_without_its_id(world: World, visit: Visitor) -> None:
+def test_a_device_that_has_stopped_sending_is_named_without_its_id(
+    world: AirflowWorld, visit: Visitor
+) -> None:
     for ago in range(20, 14, -1):
         day = TODAY - timedelta(days=ago)
-        stage(world.staging, meter_readings(3, day=day), day=day, batch=f"batch-{ago}")
-    world.run({"look_back_days": 30, "dry_run": True})
-    with ledger_of(world) as ledger:
-        (inactive,) = inactive_devices(ledger, datetime.now(UTC).date())
+        world.stage(meter_readings(3, day=day), day=day, batch=f"batch-{ago}")
+    world.run_dag({"look_back_days": 30, "dry_run": True})
+    (inactive,) = inactive_devices(world.ledger, datetime.now(UTC).date())
 
     text = visit("viewer").get(f"{PAGE}/inactive").text
 
@@ -351,11 +346,10 @@ def test_a_device_that_has_stopped_sending_is_named_without_its_id(world: World,
     assert inactive.user_id not in text
 
 
-def test_a_throttle_is_shown_and_can_be_lifted(world: World, visit: Visitor) -> None:
+def test_a_throttle_is_shown_and_can_be_lifted(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world)
     lift = f"{PAGE}/throttles/api.example.org/lift"
-    with ledger_of(world) as ledger:
-        ledger.rate_limits.record("api.example.org", 1800.0)
+    world.ledger.rate_limits.record("api.example.org", 1800.0)
 
     viewer, user = visit("viewer"), visit("user")
     assert "30 minutes more" in " ".join(viewer.get(f"{PAGE}/list").text.split())
@@ -370,14 +364,13 @@ def test_a_throttle_is_shown_and_can_be_lifted(world: World, visit: Visitor) -> 
     assert user.post(f"{PAGE}/throttles/%00/lift", headers=own).status_code == 422
     assert "asked for a pause" not in user.get(f"{PAGE}/list").text
     assert "Lifted a throttle" in user.get(f"{PAGE}/audit-log").text
-    with ledger_of(world) as ledger:
-        assert ledger.rate_limits.in_force() == {}
-        (action,) = ledger.actions.newest()
-        assert (action.actor, action.kind, action.detail) == (
-            "user-name",
-            ActionKind.LIFT,
-            "of api.example.org",
-        )
+    assert world.ledger.rate_limits.in_force() == {}
+    (action,) = world.ledger.actions.newest()
+    assert (action.actor, action.kind, action.detail) == (
+        "user-name",
+        ActionKind.LIFT,
+        "of api.example.org",
+    )
 
 
 # ---------------------------------------------------------------- what moves
@@ -410,7 +403,7 @@ def plain_text(markup: str) -> str:
 
 
 def test_a_page_moves_while_a_run_is_at_work_and_costs_nothing_if_nothing_has_changed(
-    world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+    world: AirflowWorld, visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = uploaded(world)
     user = visit("user")
@@ -439,31 +432,31 @@ def test_a_page_moves_while_a_run_is_at_work_and_costs_nothing_if_nothing_has_ch
     (run,) = [run for run in runs_of(ACTION_DAG) if run.state == "queued"]
     end_runs("failed")
     assert "Verify again failed: its run ended before it was done." in plain(user.get(paths[1]))
-    assert world.run(run.conf, dag_id=ACTION_DAG, run_id=run.run_id).state == "success"
+    assert world.run_dag(run.conf, dag_id=ACTION_DAG, run_id=run.run_id).state == "success"
     for path in (paths[1], paths[0]):
         done = user.get(path)
         assert "Verified again: 60 rows visible, 0 superseded. The run" in plain(done)
         assert live(done) == ""
-    with ledger_of(world) as ledger:  # as if several had been asked for
-        for _ in range(3):
-            ledger.actions.record(
-                "user-name", ActionKind.CHECK, batch=batch, dag_id=run.dag_id, run_id=run.run_id
-            )
+    # as if several had been asked for
+    for _ in range(3):
+        world.ledger.actions.record(
+            "user-name", ActionKind.CHECK, batch=batch, dag_id=run.dag_id, run_id=run.run_id
+        )
     assert "Verify again: 3 failed, 1 done. Audit log" in plain(user.get(paths[0]))
     monkeypatch.setattr("tidepool_airflow.uploads_page.live.RECENT", timedelta(0))
     assert "Verified again: 60" not in plain(user.get(paths[1]))
 
 
 @pytest.mark.slow
-def test_a_page_says_to_what_a_retry_has_led(world: World, visit: Visitor) -> None:
-    stage(world.staging, meter_readings(3))
-    world.run({"dry_run": True})
+def test_a_page_says_to_what_a_retry_has_led(world: AirflowWorld, visit: Visitor) -> None:
+    world.stage(meter_readings(3))
+    world.run_dag({"dry_run": True})
     (session,) = world.uploads()
     user, path = visit("user"), f"{PAGE}/{session.batch}"
 
     def becomes(state: BatchState, reason: str | None, run: str = "success") -> str:
         end_runs(run)
-        with ledger_of(world) as ledger, ledger.database.writing() as connection:
+        with world.ledger.database.writing() as connection:
             connection.execute(update(batches).values(state=state, reason=reason))
         return plain(user.get(path))
 
@@ -482,7 +475,7 @@ def test_a_page_says_to_what_a_retry_has_led(world: World, visit: Visitor) -> No
 
 
 def test_the_garbage_collector_rests_for_the_overview_and_goes_on(
-    world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+    world: AirflowWorld, visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_work: list[bool] = []
     spans = DeviceDays.spans
@@ -497,31 +490,31 @@ def test_the_garbage_collector_rests_for_the_overview_and_goes_on(
     assert gc.isenabled()
 
 
-def test_the_overview_is_kept_up_to_date_but_looks_less_often(world: World, visit: Visitor) -> None:
+def test_the_overview_is_kept_up_to_date_but_looks_less_often(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world)
     viewer = visit("viewer")
     still = viewer.get(f"{PAGE}/")
     assert live(still) == ""
     unchanged = viewer.get(f"{PAGE}/", headers={"if-none-match": still.headers["etag"]})
     assert (unchanged.status_code, unchanged.content) == (304, b"")
-    with ledger_of(world) as ledger, ledger.leases.held(lease_of_batch(batch), seconds=60):
+    with world.ledger.leases.held(lease_of_batch(batch), seconds=60):
         assert live(viewer.get(f"{PAGE}/")) == "10"
 
 
 @pytest.mark.slow
-def test_work_that_no_run_does_moves_too(world: World, visit: Visitor) -> None:
+def test_work_that_no_run_does_moves_too(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world)
     viewer = visit("viewer")
-    with ledger_of(world) as ledger, ledger.leases.held(lease_of_batch(batch + 1), seconds=60):
+    with world.ledger.leases.held(lease_of_batch(batch + 1), seconds=60):
         assert (live(viewer.get(f"{PAGE}/list")), live(viewer.get(f"{PAGE}/{batch}"))) == ("2", "")
-    with ledger_of(world) as ledger, ledger.leases.held(lease_of_batch(batch), seconds=60):
+    with world.ledger.leases.held(lease_of_batch(batch), seconds=60):
         assert live(viewer.get(f"{PAGE}/{batch}")) == "2"
 
 
 # ---------------------------------------------------------------- right words
 
 
-def test_more_rows_than_records_are_explained_where_they_stand(world: World, visit: Visitor) -> None:
+def test_more_rows_than_records_are_explained_where_they_stand(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world)
     viewer, why = (
         visit("viewer"),
@@ -529,7 +522,7 @@ def test_more_rows_than_records_are_explained_where_they_stand(world: World, vis
     )
     for path in ("list", batch):
         assert why not in plain(viewer.get(f"{PAGE}/{path}"))
-    with ledger_of(world) as ledger, ledger.database.writing() as connection:
+    with world.ledger.database.writing() as connection:
         connection.execute(update(data_sets).values(expected_rows=2_091, visible_rows=2_091))
         connection.execute(update(batches).values(accepted=1_976))
 
@@ -542,7 +535,7 @@ def test_more_rows_than_records_are_explained_where_they_stand(world: World, vis
 
 
 def test_the_quarantine_file_opens_for_who_may_trigger_and_that_is_recorded(
-    world: World, visit: Visitor
+    world: AirflowWorld, visit: Visitor
 ) -> None:
     batch = uploaded(world, refused=3)
     opened = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
@@ -552,8 +545,7 @@ def test_the_quarantine_file_opens_for_who_may_trigger_and_that_is_recorded(
     assert [line["record"]["value"] for line in lines] == [77_777] * 3
     assert opened.headers["content-disposition"].startswith("attachment; ")
     assert opened.headers["cache-control"] == "no-store"
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(batch)
+    (action,) = world.ledger.actions.of_batch(batch)
     assert (action.actor, action.kind, action.status) == (
         "user-name",
         ActionKind.QUARANTINE,
@@ -563,7 +555,7 @@ def test_the_quarantine_file_opens_for_who_may_trigger_and_that_is_recorded(
 
 @pytest.mark.slow
 def test_the_quarantine_file_of_a_run_with_another_root_is_found(
-    world: World, visit: Visitor, tmp_path: Path
+    world: AirflowWorld, visit: Visitor, tmp_path: Path
 ) -> None:
     batch = uploaded(world, refused=2, staging_root=str(tmp_path / "elsewhere"))
     opened = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
@@ -574,18 +566,18 @@ def test_the_quarantine_file_of_a_run_with_another_root_is_found(
 
 @pytest.mark.slow
 def test_the_quarantine_file_is_found_where_storage_is_mounted_elsewhere(
-    world: World, visit: Visitor, tmp_path: Path
+    world: AirflowWorld, visit: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = uploaded(world, refused=2)
     mounted = world.staging.rename(tmp_path / "mounted")
-    world.monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(mounted))
+    monkeypatch.setenv("TIDEPOOL_STAGING_ROOT", str(mounted))
 
     assert visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson").status_code == 200
 
 
 @pytest.mark.slow
 def test_an_encrypted_quarantine_file_opens_as_any_other(
-    world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+    world: AirflowWorld, visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIDEPOOL_WORK_KEYS", Fernet.generate_key().decode())
     batch = uploaded(world, refused=3)
@@ -603,9 +595,9 @@ def test_an_encrypted_quarantine_file_opens_as_any_other(
 
 
 @pytest.mark.slow
-def test_a_file_that_was_cleaned_up_is_reported(world: World, visit: Visitor) -> None:
+def test_a_file_that_was_cleaned_up_is_reported(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
-    with ledger_of(world) as ledger, ledger.database.writing() as connection:
+    with world.ledger.database.writing() as connection:
         connection.execute(update(batches).values(purged=Purged.ALL))
 
     response = visit("user").get(f"{PAGE}/{batch}/quarantine.ndjson")
@@ -616,7 +608,7 @@ def test_a_file_that_was_cleaned_up_is_reported(world: World, visit: Visitor) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["removed", "truncated", "flipped"])
-def test_a_damaged_file_is_made_again(world: World, visit: Visitor, way: str) -> None:
+def test_a_damaged_file_is_made_again(world: AirflowWorld, visit: Visitor, way: str) -> None:
     batch = uploaded(world, refused=1)
     (file,) = world.staging.glob("_work/*/quarantine.ndjson")
     before = file.read_bytes()
@@ -626,12 +618,13 @@ def test_a_damaged_file_is_made_again(world: World, visit: Visitor, way: str) ->
 
     assert response.status_code == 200
     assert response.content == before == file.read_bytes()
-    with ledger_of(world) as ledger:
-        assert ledger.batches.get(batch).state is BatchState.VERIFIED
+    assert world.ledger.batches.get(batch).state is BatchState.VERIFIED
 
 
 @pytest.mark.slow
-def test_a_link_in_place_of_the_file_hands_out_nothing(world: World, visit: Visitor, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_file_hands_out_nothing(
+    world: AirflowWorld, visit: Visitor, tmp_path: Path
+) -> None:
     batch = uploaded(world, refused=1)
     (tmp_path / "elsewhere").write_text("secret of the machine")
     for name in ("quarantine.ndjson", "quarantine.sha256"):
@@ -648,7 +641,7 @@ def test_a_link_in_place_of_the_file_hands_out_nothing(world: World, visit: Visi
 
 
 @pytest.mark.slow
-def test_a_missing_file_that_cannot_be_made_again_is_reported(world: World, visit: Visitor) -> None:
+def test_a_missing_file_that_cannot_be_made_again_is_reported(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world, refused=1)
     for file in world.staging.glob("_work/*/quarantine.ndjson"):
         file.unlink()
@@ -658,15 +651,14 @@ def test_a_missing_file_that_cannot_be_made_again_is_reported(world: World, visi
 
     assert response.status_code == 503
     assert "file-missing" in response.text
-    with ledger_of(world) as ledger:
-        assert ledger.actions.of_batch(batch) == []
-        assert ledger.batches.get(batch).state is BatchState.VERIFIED
+    assert world.ledger.actions.of_batch(batch) == []
+    assert world.ledger.batches.get(batch).state is BatchState.VERIFIED
 
 
 # ---------------------------------------------------------------- other sites
 
 
-def test_only_the_page_itself_can_ask(world: World, visit: Visitor) -> None:
+def test_only_the_page_itself_can_ask(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world)
     user = visit("user")
     token = token_on(user, batch)
@@ -685,15 +677,14 @@ def test_only_the_page_itself_can_ask(world: World, visit: Visitor) -> None:
         {"origin": "null", "x-tidepool-token": token},
     ):
         assert user.post(own, headers=headers).status_code == 403, headers
-    with ledger_of(world) as ledger:
-        assert ledger.actions.newest() == []
+    assert world.ledger.actions.newest() == []
     # A browser over plain HTTP says only where the page came from.
     response = user.post(own, headers={"origin": "http://testserver", "x-tidepool-token": token})
     assert response.status_code == 202
 
 
 @pytest.mark.slow
-def test_a_token_ends(world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_ends(world: AirflowWorld, visit: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     from tidepool_airflow.uploads_page import access
 
     batch = uploaded(world)
@@ -708,7 +699,7 @@ def test_a_token_ends(world: World, visit: Visitor, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("what", ["check", "withdraw"])
 def test_an_action_is_recorded_and_done_by_a_run_and_its_result_shown(
-    world: World, visit: Visitor, what: str
+    world: AirflowWorld, visit: Visitor, what: str
 ) -> None:
     batch = uploaded(world)
     user = visit("user")
@@ -718,19 +709,17 @@ def test_an_action_is_recorded_and_done_by_a_run_and_its_result_shown(
 
     assert response.status_code == 202
     assert len(world.simulator.requests) == requests  # nothing was sent to Tidepool yet
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(batch)
+    (action,) = world.ledger.actions.of_batch(batch)
     assert (action.actor, action.kind, action.status) == ("user-name", what, ActionStatus.ASKED)
     (run,) = [run for run in runs_of(ACTION_DAG) if run.run_id == action.run_id]
     assert (run.conf, run.triggering_user_name) == ({"action": action.id}, "user-name")
     assert response.json()["run"].startswith(f"/dags/{ACTION_DAG}/runs/{what}__")
 
-    done = world.run(run.conf, dag_id=ACTION_DAG, run_id=action.run_id)
+    done = world.run_dag(run.conf, dag_id=ACTION_DAG, run_id=action.run_id)
 
     assert done.state == "success"
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(batch)
-        state = ledger.batches.get(batch).state
+    (action,) = world.ledger.actions.of_batch(batch)
+    state = world.ledger.batches.get(batch).state
     assert action.status is ActionStatus.DONE
     page = user.get(f"{PAGE}/audit-log").text
     if what == "check":
@@ -743,16 +732,18 @@ def test_an_action_is_recorded_and_done_by_a_run_and_its_result_shown(
         assert "become visible" not in undone
         assert ask(user, batch, what).status_code == 409
     assert str(action.detail) in page
-    again = world.run(run.conf, dag_id=ACTION_DAG, run_id=action.run_id)
+    again = world.run_dag(run.conf, dag_id=ACTION_DAG, run_id=action.run_id)
     assert again.tasks["act", -1] == "skipped"
 
 
 @pytest.mark.slow
-def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, visit: Visitor) -> None:
+def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(
+    world: AirflowWorld, visit: Visitor
+) -> None:
     records = meter_readings(60)
     records[0]["value"] = 77_777
-    stage(world.staging, records)
-    world.run({"part_records": 20, "max_quarantined_percent": 50})
+    world.stage(records)
+    world.run_dag({"part_records": 20, "max_quarantined_percent": 50})
     whole, first, *_others = sorted(session.batch for session in world.uploads())
     user = visit("user")
 
@@ -775,22 +766,21 @@ def test_a_giant_batch_is_one_row_and_its_page_leads_to_its_parts(world: World, 
         ("withdraw", "3 data sets deleted"),
     ):
         assert ask(user, whole, what).status_code == 202
-        with ledger_of(world) as ledger:
-            action = ledger.actions.of_batch(whole)[0]
-        assert world.run({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "success"
-        with ledger_of(world) as ledger:
-            assert ledger.actions.of_batch(whole)[0].detail == detail
+        action = world.ledger.actions.of_batch(whole)[0]
+        assert (
+            world.run_dag({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "success"
+        )
+        assert world.ledger.actions.of_batch(whole)[0].detail == detail
     assert {session.state for session in world.uploads()} == {"withdrawn"}
 
 
 @pytest.mark.slow
-def test_undo_of_a_batch_of_a_feed_retracts_it_by_another_one(world: World, visit: Visitor) -> None:
+def test_undo_of_a_batch_of_a_feed_retracts_it_by_another_one(world: AirflowWorld, visit: Visitor) -> None:
     feed = {"dataSetType": "continuous", "deviceId": "device-1", "deviceModel": "Meter"}
-    stage(world.staging, meter_readings(20), batch="canary-1", dataSet=feed)
-    stage(world.staging, meter_readings(30, value=99)[10:], batch="canary-2", dataSet=feed)
-    world.run({}, dag_id=CONTINUOUS_DAG_ID)
-    with ledger_of(world) as ledger:
-        numbers = {ledger.batches.get(one.batch).batch_id: one.batch for one in world.uploads()}
+    world.stage(meter_readings(20), batch="canary-1", dataSet=feed)
+    world.stage(meter_readings(30, value=99)[10:], batch="canary-2", dataSet=feed)
+    world.run_dag({}, dag_id=CONTINUOUS_DAG_ID)
+    numbers = {world.ledger.batches.get(one.batch).batch_id: one.batch for one in world.uploads()}
     wrong = numbers["canary-1"]
     user = visit("user")
     page = user.get(f"{PAGE}/{wrong}").text
@@ -798,24 +788,22 @@ def test_undo_of_a_batch_of_a_feed_retracts_it_by_another_one(world: World, visi
     assert ask(user, wrong, "check").status_code == 409
 
     assert ask(user, wrong, "withdraw").status_code == 202
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(wrong)
+    (action,) = world.ledger.actions.of_batch(wrong)
     conf = {"action": action.id}
-    done = world.run(conf, dag_id=ACTION_DAG, run_id=action.run_id)
+    done = world.run_dag(conf, dag_id=ACTION_DAG, run_id=action.run_id)
 
     assert done.state == "success"
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(wrong)
-        (by,) = [one for one in world.uploads() if one.batch not in numbers.values()]
-        assert ledger.batches.get(wrong).state is BatchState.WITHDRAWN
-        assert ledger.batches.get(by.batch).replaces == wrong
+    (action,) = world.ledger.actions.of_batch(wrong)
+    (by,) = [one for one in world.uploads() if one.batch not in numbers.values()]
+    assert world.ledger.batches.get(wrong).state is BatchState.WITHDRAWN
+    assert world.ledger.batches.get(by.batch).replaces == wrong
     assert action.status is ActionStatus.DONE
     assert str(action.detail) == f"10 records deleted, retracted by {by.label}"
     assert by.state == "verified"
-    assert check(world.staging, world.staging.parent / "simulator.db").ok
+    assert world.all_right()
     # It is done once, whoever asks: by this run, or by the feed's next one.
-    assert world.run(conf, dag_id=ACTION_DAG, run_id=action.run_id).tasks["act", -1] == "skipped"
-    assert world.run({}, dag_id=CONTINUOUS_DAG_ID).xcoms["plan", -1, "plan"]["done"] == 3
+    assert world.run_dag(conf, dag_id=ACTION_DAG, run_id=action.run_id).tasks["act", -1] == "skipped"
+    assert world.run_dag({}, dag_id=CONTINUOUS_DAG_ID).xcoms["plan", -1, "plan"]["done"] == 3
     page = user.get(f"{PAGE}/{wrong}").text
     assert "Undone" in page
     assert "Another batch of its feed has retracted it" in page
@@ -827,17 +815,16 @@ def test_undo_of_a_batch_of_a_feed_retracts_it_by_another_one(world: World, visi
         assert leaked not in page + user.get(f"{PAGE}/audit-log").text
 
 
-def stopped(world: World, name: str, **staged: Any) -> None:
+def stopped(world: AirflowWorld, name: str, **staged: Any) -> None:
     """Stage a batch that a guard holds."""
     records = meter_readings(20, device=name)
     for record in records[:15]:
         record["value"] = 77_777
-    stage(world.staging, records, batch=name, device=name, **staged)
+    world.stage(records, batch=name, device=name, **staged)
 
 
-def numbers_of(world: World) -> dict[str, int]:
-    with ledger_of(world) as ledger:
-        return {ledger.batches.get(one.batch).batch_id: one.batch for one in world.uploads()}
+def numbers_of(world: AirflowWorld) -> dict[str, int]:
+    return {world.ledger.batches.get(one.batch).batch_id: one.batch for one in world.uploads()}
 
 
 def ask_of_chosen(client: TestClient, what: str, batches: list[int], **more: str) -> Any:
@@ -852,12 +839,12 @@ def listed(client: TestClient, query: str) -> set[int]:
 
 @pytest.mark.slow
 def test_what_needs_attention_is_dismissed_and_reopened_and_retried_alone(
-    world: World, visit: Visitor
+    world: AirflowWorld, visit: Visitor
 ) -> None:
-    stage(world.staging, meter_readings(5, device="good"), batch="good", device="good")
+    world.stage(meter_readings(5, device="good"), batch="good", device="good")
     for name in ("a", "b", "c"):
         stopped(world, name)
-    world.run()
+    world.run_dag()
     of = numbers_of(world)
     held = {of[name] for name in "abc"}
     user = visit("user")
@@ -884,7 +871,7 @@ def test_what_needs_attention_is_dismissed_and_reopened_and_retried_alone(
     assert "It is of a test" in log
 
     # No other run takes them.
-    run = world.run({"force": True, "first_day": str(TODAY)})
+    run = world.run_dag({"force": True, "first_day": str(TODAY)})
     assert run.state == "success"
     assert run.xcoms["plan", -1, "plan"]["dismissed"] == 3
 
@@ -895,44 +882,43 @@ def test_what_needs_attention_is_dismissed_and_reopened_and_retried_alone(
     assert requested.json()["message"] == (
         "A run takes these 2 uploads alone. 1 other cannot take it any more."
     )
-    with ledger_of(world) as ledger:
-        kinds = [action.kind for action in ledger.actions.of_batch(of["a"])]
-        retried = next(a for a in ledger.actions.of_batch(of["a"]) if a.kind is ActionKind.RETRY)
+    kinds = [action.kind for action in world.ledger.actions.of_batch(of["a"])]
+    retried = next(a for a in world.ledger.actions.of_batch(of["a"]) if a.kind is ActionKind.RETRY)
     assert kinds == [ActionKind.REOPEN, ActionKind.RETRY, ActionKind.DISMISS]
     (started,) = [run for run in runs_of(DAG_ID) if run.run_id == retried.run_id]
     assert started.conf == {"batches": sorted([of["a"], of["b"]])}
     assert listed(user, "decided=True") == {of["c"]}
-    ended = world.run({**started.conf, "max_quarantined_percent": 100}, run_id=retried.run_id)
+    ended = world.run_dag({**started.conf, "max_quarantined_percent": 100}, run_id=retried.run_id)
     assert ended.state == "success"
-    with ledger_of(world) as ledger:
-        states = {name: ledger.batches.get(number).state for name, number in of.items()}
+    states = {name: world.ledger.batches.get(number).state for name, number in of.items()}
     assert states == {"good": "verified", "a": "verified", "b": "verified", "c": "held"}
 
 
 @pytest.mark.slow
-def test_what_is_dismissed_while_its_run_is_at_work_is_left_alone(world: World, visit: Visitor) -> None:
+def test_what_is_dismissed_while_its_run_is_at_work_is_left_alone(
+    world: AirflowWorld, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a", "b"):
         stopped(world, name)
-    world.run()
+    world.run_dag()
     of = numbers_of(world)
     assert ask_of_chosen(visit("user"), "dismiss", [of["a"]], why="test").status_code == 200
 
     def dismiss(ledger: Ledger) -> None:
         ledger.attention.dismiss([of["b"]], Dismissal.TEST, actor="somebody")
 
-    with ledger_of(world) as ledger:
-        before = ledger.batches.get(of["b"])
-        plan_run = plan.plan_run
+    before = world.ledger.batches.get(of["b"])
+    plan_run = plan.plan_run
 
-        def dismissing(*args: Any, **given: Any) -> Any:
-            made = plan_run(*args, **given)
-            assert made.batches == [of["b"]]
-            dismiss(ledger)
-            return made
+    def dismissing(*args: Any, **given: Any) -> Any:
+        made = plan_run(*args, **given)
+        assert made.batches == [of["b"]]
+        dismiss(world.ledger)
+        return made
 
-        world.monkeypatch.setattr(plan, "plan_run", dismissing)
-        run = world.run({"max_quarantined_percent": 100})
-        after = ledger.batches.get(of["b"])
+    monkeypatch.setattr(plan, "plan_run", dismissing)
+    run = world.run_dag({"max_quarantined_percent": 100})
+    after = world.ledger.batches.get(of["b"])
 
     assert run.state == "success"
     assert after == replace(before, dismissed=Dismissal.TEST)
@@ -940,15 +926,15 @@ def test_what_is_dismissed_while_its_run_is_at_work_is_left_alone(world: World, 
 
 @pytest.mark.slow
 def test_several_are_undone_by_one_run_and_one_that_fails_keeps_no_other_from_it(
-    world: World, visit: Visitor
+    world: AirflowWorld, visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tidepool_ingest import upload
     from tidepool_ingest.client.errors import TidepoolPermissionError
 
     names = ["a", "b", "c"]
     for name in names:
-        stage(world.staging, meter_readings(5, device=name), batch=name, device=name)
-    world.run()
+        world.stage(meter_readings(5, device=name), batch=name, device=name)
+    world.run_dag()
     of = numbers_of(world)
     user = visit("user")
     page = user.get(f"{PAGE}/list").text
@@ -957,8 +943,7 @@ def test_several_are_undone_by_one_run_and_one_that_fails_keeps_no_other_from_it
     response = ask_of_chosen(user, "withdraw", [of[name] for name in names])
 
     assert response.json()["message"] == "A run undoes these 3 uploads, one after the other."
-    with ledger_of(world) as ledger:
-        requested = [ledger.actions.of_batch(of[name])[0] for name in names]
+    requested = [world.ledger.actions.of_batch(of[name])[0] for name in names]
     (run_id,) = {action.run_id for action in requested}
     (run,) = [run for run in runs_of(ACTION_DAG) if run.run_id == run_id]
     assert run.conf == {"action": min(action.id for action in requested)}
@@ -971,26 +956,25 @@ def test_several_are_undone_by_one_run_and_one_that_fails_keeps_no_other_from_it
             raise TidepoolPermissionError("not allowed", remedy="Ask.")
         return withdraw(context, row)
 
-    world.monkeypatch.setattr(upload, "withdraw_batch", refuse)
-    assert world.run(run.conf, dag_id=ACTION_DAG, run_id=run_id).state == "failed"
-    world.monkeypatch.setattr(upload, "withdraw_batch", withdraw)
-    with ledger_of(world) as ledger:
-        states = [ledger.batches.get(int(action.batch or 0)).state for action in requested]
-        outcomes = [ledger.actions.get(action.id).status for action in requested]
+    monkeypatch.setattr(upload, "withdraw_batch", refuse)
+    assert world.run_dag(run.conf, dag_id=ACTION_DAG, run_id=run_id).state == "failed"
+    monkeypatch.setattr(upload, "withdraw_batch", withdraw)
+    states = [world.ledger.batches.get(int(action.batch or 0)).state for action in requested]
+    outcomes = [world.ledger.actions.get(action.id).status for action in requested]
     assert states == ["withdrawn", "verified", "withdrawn"]
     assert outcomes == [ActionStatus.DONE, ActionStatus.FAILED, ActionStatus.DONE]
 
     # Tried again, it does what is left.
-    assert world.run(run.conf, dag_id=ACTION_DAG, run_id=run_id).state == "success"
+    assert world.run_dag(run.conf, dag_id=ACTION_DAG, run_id=run_id).state == "success"
     assert {session.state for session in world.uploads()} == {"withdrawn"}
-    assert world.run(run.conf, dag_id=ACTION_DAG, run_id=run_id).tasks["act", -1] == "skipped"
+    assert world.run_dag(run.conf, dag_id=ACTION_DAG, run_id=run_id).tasks["act", -1] == "skipped"
     assert ask_of_chosen(user, "withdraw", [of["a"]]).status_code == 409
     too_many = ask_of_chosen(user, "withdraw", [of["a"], *range(1000, 1050)])
     assert too_many.status_code == 422
 
 
 @pytest.mark.slow
-def test_a_failed_action_says_why(world: World, visit: Visitor) -> None:
+def test_a_failed_action_says_why(world: AirflowWorld, visit: Visitor) -> None:
     from tidepool_airflow.hook import TidepoolHook
 
     batch = uploaded(world)
@@ -998,64 +982,59 @@ def test_a_failed_action_says_why(world: World, visit: Visitor) -> None:
     TidepoolHook().delete_data_set(str(session.data_set_id))
     user = visit("user")
     assert ask(user, batch, "check").status_code == 202
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(batch)
+    (action,) = world.ledger.actions.of_batch(batch)
 
-    assert world.run({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "failed"
+    assert world.run_dag({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "failed"
 
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(batch)
+    (action,) = world.ledger.actions.of_batch(batch)
     assert (action.status, action.reason) == (ActionStatus.FAILED, "changed-since-verified")
     assert "what Tidepool shows is not what was verified" in user.get(f"{PAGE}/{batch}").text
 
 
 @pytest.mark.slow
-def test_a_retry_runs_its_own_batch_alone(world: World, visit: Visitor) -> None:
-    stage(world.staging, meter_readings(5))
-    world.run({"dry_run": True})
+def test_a_retry_runs_its_own_batch_alone(world: AirflowWorld, visit: Visitor) -> None:
+    world.stage(meter_readings(5))
+    world.run_dag({"dry_run": True})
     (session,) = world.uploads()
-    stage(world.staging, meter_readings(7, device="beside"), batch="beside", device="beside")
+    world.stage(meter_readings(7, device="beside"), batch="beside", device="beside")
     user = visit("user")
 
     response = ask(user, session.batch, "retry")
 
     assert response.status_code == 202
     assert response.json()["message"] == "A run takes this upload alone."
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(session.batch)
+    (action,) = world.ledger.actions.of_batch(session.batch)
     (run,) = [run for run in runs_of(DAG_ID) if run.run_id == action.run_id]
     assert run.conf == {"batches": [session.batch]}
-    assert world.run(run.conf, run_id=action.run_id).state == "success"
+    assert world.run_dag(run.conf, run_id=action.run_id).state == "success"
     assert [session.state for session in world.uploads()] == ["verified"]
 
 
 @pytest.mark.slow
 def test_what_was_staged_under_another_root_is_checked_and_retried_there(
-    world: World, visit: Visitor, tmp_path: Path
+    world: AirflowWorld, visit: Visitor, tmp_path: Path
 ) -> None:
     root = str(tmp_path / "elsewhere")
     batch = uploaded(world, staging_root=root)
     user = visit("user")
     assert ask(user, batch, "check").status_code == 202
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(batch)
-    assert world.run({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "success"
+    (action,) = world.ledger.actions.of_batch(batch)
+    assert world.run_dag({"action": action.id}, dag_id=ACTION_DAG, run_id=action.run_id).state == "success"
     stage(Path(root), meter_readings(5, device="other"), batch="other", device="other")
-    world.run({"dry_run": True, "staging_root": root})
+    world.run_dag({"dry_run": True, "staging_root": root})
     (other,) = [session.batch for session in world.uploads() if session.state != "verified"]
 
     assert ask(user, other, "retry").status_code == 202
 
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(other)
+    (action,) = world.ledger.actions.of_batch(other)
     (run,) = [run for run in runs_of(DAG_ID) if run.run_id == action.run_id]
     assert run.conf["staging_root"] == root
-    assert world.run(run.conf, run_id=action.run_id).state == "success"
+    assert world.run_dag(run.conf, run_id=action.run_id).state == "success"
     assert [session.state for session in world.uploads()] == ["verified"] * 2
 
 
 def test_a_run_that_airflow_does_not_start_is_explained(
-    world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+    world: AirflowWorld, visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tidepool_airflow.uploads_page import actions
 
@@ -1070,12 +1049,11 @@ def test_a_run_that_airflow_does_not_start_is_explained(
 
     assert response.status_code == 409
     assert "The API server's log says why" in response.json()["detail"]
-    with ledger_of(world) as ledger:
-        assert [action.reason for action in ledger.actions.of_batch(batch)] == ["not-started"]
+    assert [action.reason for action in world.ledger.actions.of_batch(batch)] == ["not-started"]
     assert "Airflow could not start its run" in user.get(f"{PAGE}/{batch}").text
 
 
-def test_no_run_of_a_paused_dag_is_requested(world: World, visit: Visitor) -> None:
+def test_no_run_of_a_paused_dag_is_requested(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world)
     user = visit("user")
     switch(on=False, dag_id=ACTION_DAG)
@@ -1084,12 +1062,11 @@ def test_no_run_of_a_paused_dag_is_requested(world: World, visit: Visitor) -> No
 
     assert response.status_code == 409
     assert "is paused. Switch it on" in response.json()["detail"]
-    with ledger_of(world) as ledger:
-        assert ledger.actions.newest() == []
+    assert world.ledger.actions.newest() == []
 
 
 @pytest.mark.slow
-def test_what_is_not_offered_is_rejected(world: World, visit: Visitor) -> None:
+def test_what_is_not_offered_is_rejected(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world)
     user = visit("user")
 
@@ -1100,25 +1077,23 @@ def test_what_is_not_offered_is_rejected(world: World, visit: Visitor) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_nobody_requested_on_the_page_does_nothing(world: World, visit: Visitor) -> None:
+def test_a_run_that_nobody_requested_on_the_page_does_nothing(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world)
     assert ask(visit("user"), batch, "withdraw").status_code == 202
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(batch)
+    (action,) = world.ledger.actions.of_batch(batch)
 
     for conf in ({}, {"action": action.id}, {"action": 77}):
-        assert world.run(conf, dag_id=ACTION_DAG).state == "failed"
+        assert world.run_dag(conf, dag_id=ACTION_DAG).state == "failed"
     assert [session.data_set_state for session in world.uploads()] == ["verified"]
 
 
 @pytest.mark.slow
-def test_a_forced_run_is_recorded_with_who_started_it(world: World, visit: Visitor) -> None:
+def test_a_forced_run_is_recorded_with_who_started_it(world: AirflowWorld, visit: Visitor) -> None:
     batch = uploaded(world)
-    world.run({"force": True, "max_quarantined_percent": 50})
-    world.run({"force": True, "dry_run": True})
+    world.run_dag({"force": True, "max_quarantined_percent": 50})
+    world.run_dag({"force": True, "dry_run": True})
 
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.newest()
+    (action,) = world.ledger.actions.newest()
     assert (action.kind, action.detail, action.batch, action.status) == (
         ActionKind.CONFIRM,
         "force",
@@ -1130,7 +1105,7 @@ def test_a_forced_run_is_recorded_with_who_started_it(world: World, visit: Visit
 
 
 def test_an_unavailable_ledger_is_reported(
-    world: World, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+    world: AirflowWorld, visit: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = {"conn_type": "postgres", "host": "127.0.0.1", "port": 1, "schema": "ledger"}
     monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_LEDGER", json.dumps(away))
@@ -1141,12 +1116,14 @@ def test_an_unavailable_ledger_is_reported(
     assert "ledger-unavailable" in response.text
 
 
-def test_a_setting_that_cannot_be_used_is_reported_where_it_is_needed(world: World, visit: Visitor) -> None:
-    stage(world.staging, [*meter_readings(20), {"type": "smbg"}])
-    world.run({"dry_run": True})
+def test_a_setting_that_cannot_be_used_is_reported_where_it_is_needed(
+    world: AirflowWorld, visit: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.stage([*meter_readings(20), {"type": "smbg"}])
+    world.run_dag({"dry_run": True})
     (session,) = world.uploads()
     user = visit("user")
-    world.monkeypatch.setenv("TIDEPOOL_RETRIES", "three")
+    monkeypatch.setenv("TIDEPOOL_RETRIES", "three")
 
     for page in ("/", "/list", f"/{session.batch}"):
         assert user.get(f"{PAGE}{page}").status_code == 200
@@ -1157,18 +1134,17 @@ def test_a_setting_that_cannot_be_used_is_reported_where_it_is_needed(world: Wor
     for response in (not_started, not_opened):
         assert response.status_code == 503
         assert "TIDEPOOL_RETRIES is no whole number" in response.text
-    with ledger_of(world) as ledger:
-        assert ledger.actions.newest() == []
+    assert world.ledger.actions.newest() == []
 
 
 @pytest.mark.slow
-def test_rows_that_are_no_reading_are_counted_by_reason(world: World, visit: Visitor) -> None:
+def test_rows_that_are_no_reading_are_counted_by_reason(world: AirflowWorld, visit: Visitor) -> None:
     from tests.airflow.vendor_exports import FEED
     from tests.airflow.vendor_exports import stage_export as stage_export
     from tidepool_simulator.sample import vendor_files
 
     stage_export(world, vendor_files.meter_table(), FEED | {"deviceId": "canary"}, "canary")
-    world.run({"dry_run": True}, dag_id=CONTINUOUS_DAG_ID)
+    world.run_dag({"dry_run": True}, dag_id=CONTINUOUS_DAG_ID)
     (upload,) = world.uploads()
     user = visit("user")
     page = user.get(f"{PAGE}/{upload.batch}").text

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from sqlalchemy import text
-from upath import UPath
 
-from tests.airflow.uploads_page.visiting import OWN, PAGE, Visitor, ledger_of, token_on
-from tests.airflow.world import DAG_ID, World
-from tests.factories import TODAY, meter_readings, stage
+from tests.airflow.uploads_page.visiting import OWN, PAGE, Visitor, token_on
+from tests.airflow.world import DAG_ID, AirflowWorld
+from tests.factories import TODAY, meter_readings
 from tidepool_airflow.operators import TidepoolPrepareOperator
 from tidepool_ingest.guards import Decision, record_decision
 from tidepool_ingest.ledger import (
@@ -29,9 +28,7 @@ from tidepool_ingest.ledger import (
 )
 from tidepool_ingest.ledger.schema import metadata
 from tidepool_ingest.options import RunOptions
-from tidepool_ingest.plan import plan_run
 from tidepool_ingest.privacy import short_hash
-from tidepool_ingest.window import Window
 from tidepool_simulator.sample import SAMPLE_USERS
 
 FOLDER = "annas-meter"
@@ -40,23 +37,23 @@ MANIFEST = b'{\n  "userId": "anna 4711"\n  "files": []}'
 MALFORMED, REJECTED = "malformed", "rejected"
 
 
-def a_day(world: World) -> dict[str, int]:
+def a_day(world: AirflowWorld) -> dict[str, int]:
     """Run a day of two batches that stop, each of another cause; return their numbers."""
-    (stage(world.staging, meter_readings(3), batch=MALFORMED) / "manifest.json").write_bytes(MANIFEST)
+    (world.stage(meter_readings(3), batch=MALFORMED) / "manifest.json").write_bytes(MANIFEST)
     bad = [{**record, "value": 77_777} for record in meter_readings(11, device="device-2")]
-    stage(world.staging, bad, batch=REJECTED, device="device-2")
-    world.run()
+    world.stage(bad, batch=REJECTED, device="device-2")
+    world.run_dag()
     return {upload.folder.rpartition("/")[2]: upload.batch for upload in world.uploads()}
 
 
-def staged(world: World, *, manifest: bytes | None = None, removed: bool = False) -> tuple[int, Path]:
+def staged(world: AirflowWorld, *, manifest: bytes | None = None, removed: bool = False) -> tuple[int, Path]:
     """Stage a batch whose names tell of a person, which the ledger knows; return its number and folder."""
     files = [{"name": FILE, "format": "ndjson"}]
-    folder = stage(world.staging, meter_readings(3), batch=FOLDER, files=files)
-    (folder / "records.ndjson").rename(folder / FILE)
+    folder = world.stage(meter_readings(3), batch=FOLDER, files=files)
+    (folder / "data.ndjson").rename(folder / FILE)
     if manifest is not None:
         (folder / "manifest.json").write_bytes(manifest)
-    number = planned(world, folder)
+    number = planned(world)
     if removed:
         for path in folder.iterdir():
             path.unlink()
@@ -64,14 +61,8 @@ def staged(world: World, *, manifest: bytes | None = None, removed: bool = False
     return number, folder
 
 
-def planned(world: World, folder: Path) -> int:
-    with ledger_of(world) as ledger:
-        ledger.migrate()
-        window = Window(TODAY, TODAY)
-        plan = plan_run(
-            UPath(world.staging), window, ledger=ledger, options=RunOptions(), api_host_of=lambda _name: "api"
-        )
-        (number,) = [row.id for row in plan.rows if row.folder == str(folder)]
+def planned(world: AirflowWorld) -> int:
+    (number,) = world.plan().batches
     return number
 
 
@@ -89,11 +80,10 @@ def stopped(ledger: Ledger, batch: int, **where: Any) -> StoppedIn:
 # ---------------------------------------------------------------- the task
 
 
-def test_what_stops_leads_to_its_task_and_its_place(world: World, visit: Visitor) -> None:
+def test_what_stops_leads_to_its_task_and_its_place(world: AirflowWorld, visit: Visitor) -> None:
     numbers = a_day(world)
     viewer = visit("viewer")
-    with ledger_of(world) as ledger:
-        found = {name: ledger.uploads.get(number) for name, number in numbers.items()}
+    found = {name: world.ledger.uploads.get(number) for name, number in numbers.items()}
     listed = viewer.get(f"{PAGE}/list").text
     folder = short_hash(f"{TODAY}/{SAMPLE_USERS[0]}/{MALFORMED}")
 
@@ -120,16 +110,16 @@ def test_what_stops_leads_to_its_task_and_its_place(world: World, visit: Visitor
 
 
 @pytest.mark.slow
-def test_nothing_of_a_batch_that_comes_through_is_recorded(world: World) -> None:
-    stage(world.staging, meter_readings(3))
-    world.run()
+def test_nothing_of_a_batch_that_comes_through_is_recorded(world: AirflowWorld) -> None:
+    world.stage(meter_readings(3))
+    world.run_dag()
     (upload,) = world.uploads()
 
     assert upload.state is BatchState.VERIFIED
     assert upload.stopped_in is None
 
 
-def test_what_a_person_has_declined_leads_to_the_task_that_was_told(world: World) -> None:
+def test_what_a_person_has_declined_leads_to_the_task_that_was_told(world: AirflowWorld) -> None:
     batch, _folder = staged(world)
     told = {"dag_id": DAG_ID, "run_id": "manual__1", "map_index": 0, "try_number": 1}
     context: Any = {
@@ -137,23 +127,21 @@ def test_what_a_person_has_declined_leads_to_the_task_that_was_told(world: World
         "dag_run": SimpleNamespace(start_date=None),
     }
     operator = TidepoolPrepareOperator(task_id="prepare", batches=[batch])
-    with ledger_of(world) as ledger:
-        row = ledger.batches.get(batch)
-        record_decision(ledger, row, Decision.DECLINE, actor="ada", run=TaskOrigin(**told))
-        summary: Any = None
-        with pytest.raises(AirflowSkipException):
-            operator._ask_or_apply(context, ledger, row, summary, RunOptions())
-        upload = ledger.uploads.get(batch)
+    row = world.ledger.batches.get(batch)
+    record_decision(world.ledger, row, Decision.DECLINE, actor="ada", run=TaskOrigin(**told))
+    summary: Any = None
+    with pytest.raises(AirflowSkipException):
+        operator._ask_or_apply(context, world.ledger, row, summary, RunOptions())
+    upload = world.ledger.uploads.get(batch)
     assert upload is not None
     assert upload.reason == "declined"
     assert upload.stopped_in == StoppedIn(task_id="batch.prepare", **told)
 
 
-def test_a_command_line_has_no_task_to_lead_to(world: World, visit: Visitor) -> None:
+def test_a_command_line_has_no_task_to_lead_to(world: AirflowWorld, visit: Visitor) -> None:
     batch, _folder = staged(world)
-    with ledger_of(world) as ledger:
-        ledger.batches.mark_failed(batch, "file-missing", "file 1")
-        ledger.stops.record(batch, StoppedIn(code="file-missing", detail="file 1"))
+    world.ledger.batches.mark_failed(batch, "file-missing", "file 1")
+    world.ledger.stops.record(batch, StoppedIn(code="file-missing", detail="file 1"))
     viewer = visit("viewer")
 
     for path in ("/list", f"/{batch}"):
@@ -162,28 +150,25 @@ def test_a_command_line_has_no_task_to_lead_to(world: World, visit: Visitor) -> 
         assert "/tasks/" not in page
 
 
-def test_a_try_that_another_may_follow_says_why_it_ended(world: World, visit: Visitor) -> None:
+def test_a_try_that_another_may_follow_says_why_it_ended(world: AirflowWorld, visit: Visitor) -> None:
     batch, _folder = staged(world)
-    with ledger_of(world) as ledger:
-        stopped(ledger, batch, code="tidepool-unreachable", detail="could not open a data set: HTTP 503")
+    stopped(world.ledger, batch, code="tidepool-unreachable", detail="could not open a data set: HTTP 503")
     page = " ".join(visit("viewer").get(f"{PAGE}/{batch}").text.split())
 
     assert "Its last try ended early." in page
     assert "<code>tidepool-unreachable</code>. Here: could not open a data set: HTTP 503." in page
-    with ledger_of(world) as ledger:
-        ledger.batches.hold(batch, "too-many-refused", "11 of 11 records")
-        stopped(ledger, batch, code="staging-unreadable")
+    world.ledger.batches.hold(batch, "too-many-refused", "11 of 11 records")
+    stopped(world.ledger, batch, code="staging-unreadable")
     page = " ".join(visit("viewer").get(f"{PAGE}/{batch}").text.split())
     assert "<code>too-many-refused</code>. Here: 11 of 11 records." in page
     assert "Its last try ended of another cause: staging storage cannot be read" in page
 
 
-def test_what_the_ledger_holds_of_a_task_brings_no_markup(world: World, visit: Visitor) -> None:
+def test_what_the_ledger_holds_of_a_task_brings_no_markup(world: AirflowWorld, visit: Visitor) -> None:
     batch, _folder = staged(world)
     canary = "<b>\"x' & co"
-    with ledger_of(world) as ledger:
-        ledger.batches.mark_failed(batch, "file-missing", canary)
-        stopped(ledger, batch, run_id=canary, task_id=canary, code="<b>", detail=canary)
+    world.ledger.batches.mark_failed(batch, "file-missing", canary)
+    stopped(world.ledger, batch, run_id=canary, task_id=canary, code="<b>", detail=canary)
 
     for path in ("/list", f"/{batch}"):
         page = visit("viewer").get(f"{PAGE}{path}").text
@@ -218,11 +203,10 @@ def wait_for_an_answer(stopped_in: StoppedIn, subject: str, *, waits: bool = Tru
 
 
 @pytest.mark.slow
-def test_a_question_is_led_to_as_long_as_it_waits(world: World, visit: Visitor) -> None:
+def test_a_question_is_led_to_as_long_as_it_waits(world: AirflowWorld, visit: Visitor) -> None:
     numbers = a_day(world)
     viewer = visit("viewer")
-    with ledger_of(world) as ledger:
-        upload = ledger.uploads.get(numbers[REJECTED])
+    upload = world.ledger.uploads.get(numbers[REJECTED])
     assert upload is not None
     assert upload.stopped_in is not None
     paths = ("/list", f"/{upload.batch}")
@@ -233,9 +217,8 @@ def test_a_question_is_led_to_as_long_as_it_waits(world: World, visit: Visitor) 
     assert not [path for path in paths if "required_actions" in viewer.get(f"{PAGE}{path}").text]
     wait_for_an_answer(asked, subject)
     # Another run, which asks nobody, meets it meanwhile.
-    with ledger_of(world) as ledger:
-        ledger.batches.hold(upload.batch, "too-many-refused", "11 of 11 records")
-        stopped(ledger, upload.batch, run_id="another", map_index=7)
+    world.ledger.batches.hold(upload.batch, "too-many-refused", "11 of 11 records")
+    stopped(world.ledger, upload.batch, run_id="another", map_index=7)
     for path in paths:
         page = viewer.get(f"{PAGE}{path}").text
         link = f"/tasks/batch.prepare/mapped/{asked.map_index}/required_actions"
@@ -253,7 +236,7 @@ def test_a_question_is_led_to_as_long_as_it_waits(world: World, visit: Visitor) 
 
 
 def test_folder_and_files_are_told_to_who_may_act_and_that_is_recorded(
-    world: World, visit: Visitor, caplog: pytest.LogCaptureFixture
+    world: AirflowWorld, visit: Visitor, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
     batch, folder = staged(world)
@@ -270,14 +253,13 @@ def test_folder_and_files_are_told_to_who_may_act_and_that_is_recorded(
     assert user.post(f"{PAGE}/{batch}/folder", headers=OWN).status_code == 403
     assert user.post(f"{PAGE}/77/folder", headers=OWN | {"x-tidepool-token": token}).status_code == 404
     assert user.get(f"{PAGE}/{batch}/folder").status_code == 405
-    with ledger_of(world) as ledger:
-        (action,) = ledger.actions.of_batch(batch)
-        assert (action.actor, action.kind, action.status, action.detail) == (
-            "user-name",
-            ActionKind.FOLDER,
-            ActionStatus.DONE,
-            None,
-        )
+    (action,) = world.ledger.actions.of_batch(batch)
+    assert (action.actor, action.kind, action.status, action.detail) == (
+        "user-name",
+        ActionKind.FOLDER,
+        ActionStatus.DONE,
+        None,
+    )
     assert "Saw folder and file names" in user.get(f"{PAGE}/audit-log").text
     for client in (user, viewer):
         for path in ("/list", f"/{batch}", "/audit-log"):
@@ -290,9 +272,9 @@ def test_folder_and_files_are_told_to_who_may_act_and_that_is_recorded(
     assert file_name_in(world) == []
 
 
-def file_name_in(world: World) -> list[str]:
+def file_name_in(world: AirflowWorld) -> list[str]:
     """Return the tables of the ledger that hold the file's name or the manifest's text."""
-    with ledger_of(world) as ledger, ledger.database.reading() as connection:
+    with world.ledger.database.reading() as connection:
         rows = {
             name: str(connection.execute(text(f"SELECT * FROM {name}")).all()) for name in metadata.tables
         }
@@ -307,7 +289,7 @@ def file_name_in(world: World) -> list[str]:
     ],
 )
 def test_what_cannot_be_read_is_named_as_it_lies(
-    world: World, visit: Visitor, spoilt: dict[str, Any], files: list[str], note: str
+    world: AirflowWorld, visit: Visitor, spoilt: dict[str, Any], files: list[str], note: str
 ) -> None:
     batch, folder = staged(world, **spoilt)
     user = visit("user")
@@ -321,7 +303,7 @@ def test_what_cannot_be_read_is_named_as_it_lies(
 # ---------------------------------------------------------------- what it corrects
 
 
-def test_a_corrected_batch_and_its_forerunner_lead_to_each_other(world: World, visit: Visitor) -> None:
+def test_a_corrected_batch_and_its_forerunner_lead_to_each_other(world: AirflowWorld, visit: Visitor) -> None:
     batch, folder = staged(world, manifest=MANIFEST)
     manifest = {
         "userId": SAMPLE_USERS[0],
@@ -329,7 +311,7 @@ def test_a_corrected_batch_and_its_forerunner_lead_to_each_other(world: World, v
         "files": [{"name": FILE, "format": "ndjson"}],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    corrected = planned(world, folder)
+    corrected = planned(world)
     viewer = visit("viewer")
     forerunner, later = (
         " ".join(viewer.get(f"{PAGE}/{number}").text.split()) for number in (batch, corrected)
@@ -343,23 +325,22 @@ def test_a_corrected_batch_and_its_forerunner_lead_to_each_other(world: World, v
     assert 'class="badge overwritten"' in later
 
 
-def test_one_that_replaces_another_leads_there_and_back(world: World, visit: Visitor) -> None:
+def test_one_that_replaces_another_leads_there_and_back(world: AirflowWorld, visit: Visitor) -> None:
     first, _folder = staged(world)
     day = TODAY - timedelta(days=1)
-    with ledger_of(world) as ledger:
-        row = ledger.batches.get(first)
-        second = ledger.batches.register(
-            FoundBatch(
-                api_host=row.api_host,
-                content_key="e" * 64,
-                user_id=row.user_id,
-                batch_id="another",
-                day=day,
-                folder=f"{world.staging}/{day}/{row.user_id}/another",
-                label=f"{day} Meter 0123456789",
-            )
-        ).id
-        ledger.batches.set_replaces(second, first)
+    row = world.ledger.batches.get(first)
+    second = world.ledger.batches.register(
+        FoundBatch(
+            api_host=row.api_host,
+            content_key="e" * 64,
+            user_id=row.user_id,
+            batch_id="another",
+            day=day,
+            folder=f"{world.staging}/{day}/{row.user_id}/another",
+            label=f"{day} Meter 0123456789",
+        )
+    ).id
+    world.ledger.batches.set_replaces(second, first)
     viewer = visit("viewer")
 
     page = " ".join(viewer.get(f"{PAGE}/{first}").text.split())

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import closing
 
 from fastapi.testclient import TestClient
-
-from tests.airflow.world import World
-from tidepool_ingest.ledger import Ledger
 
 PAGE = "/tidepool/uploads"
 
@@ -28,10 +24,6 @@ def switch(*, on: bool, dag_id: str = "") -> None:
     with create_session() as session:
         changed = update(DagModel).values(is_paused=not on)
         session.execute(changed.where(DagModel.dag_id == dag_id) if dag_id else changed)
-
-
-def ledger_of(world: World) -> closing[Ledger]:
-    return closing(Ledger(f"sqlite:///{world.ledger_file}"))
 
 
 def token_on(client: TestClient, batch: int) -> str:

@@ -18,6 +18,7 @@ from dev.home import Databases, LocalHome
 from dev.postgresql import postgresql
 
 from tidepool_ingest.ledger import Ledger, Upload
+from tidepool_simulator.sample.checker import CheckResult, check
 
 DAG_ID = "tidepool_normal_upload"
 RUN_SECONDS = 180
@@ -98,6 +99,10 @@ class Deployment:
     def uploads(self) -> list[Upload]:
         with self.ledger() as ledger:
             return ledger.uploads.last_changed()
+
+    def check(self) -> CheckResult:
+        """Ask the checker whether all is visible as it was staged."""
+        return check(self.home.staging, self.home.simulator_store)
 
     def writes_at_tidepool(self) -> list[str]:
         """The requests so far that could change anything at Tidepool."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import pytest
 
-from tests.airflow.world import World
-from tests.factories import meter_readings, stage
-from tidepool_ingest.ledger import Ledger
+from tests.airflow.world import AirflowWorld
+from tests.factories import meter_readings
 from tidepool_simulator.faults import Fault
 
 pytestmark = pytest.mark.slow
@@ -17,15 +14,15 @@ CUT = {"part_records": 300}
 READINGS = 1_000
 
 
-def parts_of(world: World) -> list[tuple[str, str | None]]:
+def parts_of(world: AirflowWorld) -> list[tuple[str, str | None]]:
     """Return state and data set id of each part, in their order."""
     return [(upload.state, upload.data_set_id) for upload in world.uploads() if " part " in upload.label]
 
 
-def test_a_run_uploads_every_part(world: World) -> None:
-    stage(world.staging, meter_readings(READINGS))
+def test_a_run_uploads_every_part(world: AirflowWorld) -> None:
+    world.stage(meter_readings(READINGS))
 
-    run = world.run(CUT)
+    run = world.run_dag(CUT)
 
     assert run.state == "success"
     found = parts_of(world)
@@ -38,17 +35,17 @@ def test_a_run_uploads_every_part(world: World) -> None:
     assert (summary["batches"], summary["visible_rows"]) == ({"verified": 1}, READINGS)
 
 
-def test_a_later_run_goes_on_with_the_parts_that_are_left(world: World) -> None:
-    stage(world.staging, meter_readings(READINGS))
+def test_a_later_run_goes_on_with_the_parts_that_are_left(world: AirflowWorld) -> None:
+    world.stage(meter_readings(READINGS))
     world.simulator.faults.add(Fault.refused("create", 503, skip=2, times=50))
-    assert world.run(CUT).state == "failed"
+    assert world.run_dag(CUT).state == "failed"
     assert [state for state, _ in parts_of(world)] == ["verified", "verified", "uploading", "prepared"]
     first = [upload for _, upload in parts_of(world)[:2]]
     world.simulator.faults.clear()
     posts = world.posts()
 
     # Nobody need give the limit again: what was started keeps its parts.
-    run = world.run()
+    run = world.run_dag()
 
     assert run.state == "success"
     assert world.posts() == posts + 2
@@ -56,14 +53,13 @@ def test_a_later_run_goes_on_with_the_parts_that_are_left(world: World) -> None:
     assert [upload for _, upload in parts_of(world)[:2]] == first
 
 
-def test_a_dry_run_covers_the_whole_batch(world: World) -> None:
-    stage(world.staging, meter_readings(READINGS))
+def test_a_dry_run_covers_the_whole_batch(world: AirflowWorld) -> None:
+    world.stage(meter_readings(READINGS))
 
-    run = world.run({**CUT, "dry_run": True})
+    run = world.run_dag({**CUT, "dry_run": True})
 
     assert run.state == "success"
     found = run.xcoms["report", -1, "dry_run"]
     assert (found["accepted"], found["requests"]) == ({"smbg": READINGS}, 4)
     assert found["compared"]["batches"] == 1
-    with closing(Ledger(f"sqlite:///{world.ledger_file}")) as ledger:
-        assert ledger.data_sets.of_batches(range(1, 9)) == []
+    assert world.ledger.data_sets.of_batches(range(1, 9)) == []

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.airflow.world import DAG_ID, HOME, World
-from tests.factories import meter_readings, stage
+from tests.airflow.world import DAG_ID, HOME, AirflowWorld
+from tests.factories import meter_readings
 from tidepool_ingest.privacy import short_hash
 from tidepool_simulator.sample import SAMPLE_USERS
 
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def sent(world: World, tmp_path: Path) -> list[dict[str, Any]]:
+def sent(world: AirflowWorld, tmp_path: Path) -> list[dict[str, Any]]:
     """The events of a run in a process of its own: the provider reads its settings once."""
-    stage(world.staging, meter_readings(7))
+    world.stage(meter_readings(7))
     file = tmp_path / "events"
     transport = {"type": "file", "log_file_path": str(file), "append": True}
     ended = subprocess.run(
@@ -38,7 +38,7 @@ def sent(world: World, tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_a_batch_becomes_a_data_set(world: World, sent: list[dict[str, Any]]) -> None:
+def test_a_batch_becomes_a_data_set(world: AirflowWorld, sent: list[dict[str, Any]]) -> None:
     (session,) = world.uploads()
     (completed,) = [
         event

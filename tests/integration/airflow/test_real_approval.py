@@ -20,7 +20,6 @@ from tests.ports import free_port
 from tidepool_ingest.guards import Decision
 from tidepool_ingest.ledger import ActionKind
 from tidepool_simulator.sample import SAMPLE_USERS
-from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 
@@ -155,7 +154,7 @@ def states_of(deployment: Deployment) -> dict[str, tuple[str, str | None]]:
 
 
 def visible(deployment: Deployment) -> int:
-    return check(deployment.home.staging, deployment.home.simulator_store).visible
+    return deployment.check().visible
 
 
 def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> None:

@@ -21,7 +21,6 @@ from dev.simulator import simulator, simulator_connection
 from tests.factories import meter_readings, stage
 from tests.integration.airflow.deployment import DAG_ID, RUN_SECONDS, Deployment, home_on_server
 from tests.ports import free_port
-from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +132,7 @@ def states(runs: dict[date, dict[str, Any]]) -> dict[date, str]:
 def verified(backfills: Backfills) -> dict[date, str | None]:
     """Return the data set of each day that is visible in Tidepool as it was staged, each record once."""
     deployment = backfills.deployment
-    result = check(deployment.home.staging, deployment.home.simulator_store)
+    result = deployment.check()
     assert (result.double, result.foreign, result.left_open, result.unreachable) == (0,) * 4
     found = [session for session in deployment.uploads() if session.data_set_state == "verified"]
     assert result.visible == RECORDS * len(found)

@@ -15,7 +15,6 @@ from dev.simulator import simulator, simulator_connection
 from tests.factories import meter_readings, stage
 from tests.integration.airflow.deployment import DAG_ID, Deployment, home_on_server
 from tests.ports import free_port
-from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +77,7 @@ def run(deployment: Deployment, first: date, last: date, **conf: Any) -> str:
 
 def all_there(deployment: Deployment, kind: str, *, visible: int) -> bool:
     """Return whether every batch of a kind is verified, and each reading visible once."""
-    result = check(deployment.home.staging, deployment.home.simulator_store)
+    result = deployment.check()
     assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]
     assert (result.lost, result.double, result.foreign, result.left_open) == (0,) * 4
     assert result.visible == visible

@@ -9,12 +9,9 @@ from typing import Any
 import pytest
 from upath import UPath
 
-from tests.airflow.world import World
-from tidepool_ingest.client import ClientSettings, connect
+from tests.airflow.world import AirflowWorld
 from tidepool_ingest.stage import stage
 from tidepool_ingest.staging.manifest import RecordEdits
-from tidepool_simulator.sample import SAMPLE_USERS
-from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 
@@ -26,30 +23,25 @@ def export(shared: Path) -> Path:
     return shared / "real" / "export-2014.ndjson.gz"
 
 
-def staged(world: World, export: Path, **edits: Any) -> None:
+def staged(world: AirflowWorld, export: Path, **edits: Any) -> None:
     stage(
         UPath(export),
-        UPath(world.staging),
-        SAMPLE_USERS[0],
+        world.root,
+        world.user,
         data_set={"deviceId": "Demo - 123"},
         edits=RecordEdits(**edits) if edits else None,
     )
 
 
-def visible_glucose(world: World) -> list[float]:
-    settings = ClientSettings.of(
-        {
-            "environment": world.simulator.base_url,
-            "auth_mode": "token",
-            "token": world.simulator.accounts["sample-0"].token,
-        }
-    )
-    return [datum["value"] for datum in connect(settings).read_data(SAMPLE_USERS[0], types=["cbg"])]
+def visible_glucose(world: AirflowWorld) -> list[float]:
+    return [datum["value"] for datum in world.visible(types=["cbg"])]
 
 
-def test_as_exported_every_record_is_rejected_and_nothing_is_opened(world: World, export: Path) -> None:
+def test_as_exported_every_record_is_rejected_and_nothing_is_opened(
+    world: AirflowWorld, export: Path
+) -> None:
     staged(world, export)
-    run = world.run()
+    run = world.run_dag()
     found = world.uploads()
 
     assert run.state == "failed"
@@ -62,21 +54,21 @@ def test_as_exported_every_record_is_rejected_and_nothing_is_opened(world: World
     assert world.simulator.requests == []
 
 
-def test_with_edits_it_is_visible_in_the_right_unit(world: World, export: Path) -> None:
+def test_with_edits_it_is_visible_in_the_right_unit(world: AirflowWorld, export: Path) -> None:
     staged(world, export, drop=("id", "source"), glucose_units="mmol/L")
-    run = world.run()
+    run = world.run_dag()
     found = world.uploads()
 
     assert run.state in ("success", "failed")
     verified = [upload for upload in found if upload.state == "verified"]
     assert sum(upload.accepted or 0 for upload in verified) > 0.98 * RECORDS
     assert statistics.median(visible_glucose(world)) == pytest.approx(6.38, abs=0.005)
-    assert check(world.staging, world.staging.parent / "simulator.db").lost == 0
+    assert world.check().lost == 0
 
 
-def test_without_the_unit_it_is_held(world: World, export: Path) -> None:
+def test_without_the_unit_it_is_held(world: AirflowWorld, export: Path) -> None:
     staged(world, export, drop=("id", "source"))
-    world.run()
+    world.run_dag()
 
     assert "glucose-units-implausible" in {session.reason for session in world.uploads()}
     assert visible_glucose(world) == []

@@ -23,7 +23,6 @@ from tests.processes import children_of, remaining_of
 from tidepool_ingest.privacy import short_hash
 from tidepool_simulator.accounts import CLIENT_SECRET
 from tidepool_simulator.sample import SAMPLE_USERS, write_sample
-from tidepool_simulator.sample.checker.check import check
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +89,7 @@ def test_every_staged_batch_is_verified(deployment: Deployment) -> None:
 
 
 def test_the_store_holds_exactly_what_was_staged(deployment: Deployment) -> None:
-    result = check(deployment.home.staging, deployment.home.simulator_store)
+    result = deployment.check()
     seen = {entry.data_set_id: entry.visible for entry in result.sets}
 
     assert result.ok

@@ -37,7 +37,6 @@ from tests.integration.airflow.runs_of_a_day import (
 )
 from tests.ports import free_port
 from tidepool_simulator import Fault
-from tidepool_simulator.sample.checker.check import check
 
 RECORDS = 400
 FIRST_DAY = date(2024, 5, 1)
@@ -67,8 +66,7 @@ class Scene(RunsOfADay):
 
     def is_there_once(self) -> bool:
         """Return whether everything staged so far is visible once, and the ledger says the same."""
-        home = self.deployment.home
-        result = check(home.staging, home.simulator_store)
+        result = self.deployment.check()
         assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]
         assert (result.lost, result.double, result.foreign, result.left_open) == (0,) * 4
         (upload,) = (upload for upload in self.deployment.uploads() if upload.day == self.day)

@@ -12,8 +12,8 @@ from urllib.parse import quote, urlencode, urlsplit
 import pytest
 from dev.simulator import simulator_connection
 
-from tests.airflow.world import DAG_ID, World
-from tests.factories import meter_readings, stage
+from tests.airflow.world import DAG_ID, AirflowWorld
+from tests.factories import meter_readings
 from tidepool_simulator.accounts import CLIENT_ID, CLIENT_SECRET
 
 pytestmark = pytest.mark.slow
@@ -24,29 +24,25 @@ SECONDS = 300
 HOOK = "from tidepool_airflow.hook import TidepoolHook"
 
 
-def as_json(world: World) -> tuple[str, str]:
-    ledger = {"conn_type": "sqlite", "host": str(world.ledger_file)}
-    connections = {
-        "tidepool_default": simulator_connection(world.simulator.base_url),
-        "tidepool_ledger": ledger,
-    }
-    return "connections.json", json.dumps(connections)
+def as_json(world: AirflowWorld) -> tuple[str, str]:
+    return "connections.json", json.dumps(world.connections)
 
 
-def as_yaml(world: World) -> tuple[str, str]:
+def as_yaml(world: AirflowWorld) -> tuple[str, str]:
     given = simulator_connection(world.simulator.base_url)
     extra = "".join(f"    {name}: {value}\n" for name, value in dict(given.pop("extra")).items())  # type: ignore[call-overload]
     fields = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in given.items())
-    ledger = f"tidepool_ledger:\n  conn_type: sqlite\n  host: {world.ledger_file}\n"
+    place = world.connections["tidepool_ledger"]["host"]
+    ledger = f"tidepool_ledger:\n  conn_type: sqlite\n  host: {place}\n"
     return "connections.yaml", f"tidepool_default:\n{fields}  extra:\n{extra}{ledger}"
 
 
-def as_uri(world: World) -> tuple[str, str]:
+def as_uri(world: AirflowWorld) -> tuple[str, str]:
     extra = dict(simulator_connection(world.simulator.base_url)["extra"])  # type: ignore[call-overload]
     place = urlsplit(world.simulator.base_url)
     who = f"{quote(CLIENT_ID, safe='')}:{quote(CLIENT_SECRET, safe='')}"
     uri = f"tidepool://{who}@{place.netloc}/{place.scheme}?{urlencode(extra)}"
-    return "connections.env", f"tidepool_default={uri}\ntidepool_ledger=sqlite:///{world.ledger_file}\n"
+    return "connections.env", f"tidepool_default={uri}\ntidepool_ledger={world.ledger_address}\n"
 
 
 FORMS = {"JSON": as_json, "YAML": as_yaml, "URI": as_uri}
@@ -73,16 +69,18 @@ def in_a_process(file: Path, *arguments: str) -> str:
     return output
 
 
-def written(world: World, folder: Path, form: str) -> Path:
+def written(world: AirflowWorld, folder: Path, form: str) -> Path:
     name, content = FORMS[form](world)
     file = folder / name
     file.write_text(content)
     return file
 
 
-def test_a_run_and_a_test_take_their_connections_from_a_secrets_backend(world: World, tmp_path: Path) -> None:
+def test_a_run_and_a_test_take_their_connections_from_a_secrets_backend(
+    world: AirflowWorld, tmp_path: Path
+) -> None:
     file = written(world, tmp_path, "JSON")
-    stage(world.staging, meter_readings(7))
+    world.stage(meter_readings(7))
 
     in_a_process(file, "-m", "dev.demo", DAG_ID)
 
@@ -94,7 +92,7 @@ def test_a_run_and_a_test_take_their_connections_from_a_secrets_backend(world: W
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_connection_can_be_written_in_every_form_that_a_secrets_backend_takes(
-    world: World, tmp_path: Path, form: str
+    world: AirflowWorld, tmp_path: Path, form: str
 ) -> None:
     file = written(world, tmp_path, form)
 
@@ -112,7 +110,7 @@ def test_a_connection_can_be_written_in_every_form_that_a_secrets_backend_takes(
     ],
 )
 def test_a_connection_without_host_and_port_goes_by_its_environment(
-    world: World, tmp_path: Path, name: str, content: str
+    world: AirflowWorld, tmp_path: Path, name: str, content: str
 ) -> None:
     query = urlencode(
         {

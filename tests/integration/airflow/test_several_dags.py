@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from upath import UPath
 
-from tests.airflow.world import DAG_ID, World
-from tests.factories import meter_readings, stage
+from tests.airflow.world import DAG_ID, AirflowWorld
+from tests.factories import meter_readings
 from tidepool_airflow import known_dags as known
 from tidepool_airflow.links import ACTION_DAG
 from tidepool_airflow.middleware import mistake_in
@@ -23,7 +24,7 @@ from tidepool_airflow.operators.reconcile import TidepoolReconcileOperator
 from tidepool_airflow.uploads_page import actions
 from tidepool_airflow.uploads_page.html import Links
 from tidepool_airflow.uploads_page.live import SECONDS_TO_LOOK, next_look
-from tidepool_ingest.ledger import ActionKind, BatchRow, BatchState, Ledger, StoppedIn
+from tidepool_ingest.ledger import ActionKind, BatchRow, BatchState, StoppedIn
 from tidepool_simulator import Fault
 
 STUDY = "study_upload"
@@ -43,7 +44,9 @@ WRONG_ORDER = json.dumps({"conf": {"first_day": "2026-03-02", "last_day": "2026-
 
 
 @pytest.fixture
-def study(world: World, api_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def study(
+    world: AirflowWorld, api_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AirflowWorld]:
     """A world whose Airflow has besides the usual DAGs those of a study, with the world's staging root."""
     from airflow.dag_processing.dagbag import sync_bag_to_db
     from airflow.models.dag import DagModel
@@ -59,7 +62,9 @@ def study(world: World, api_server: Any, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_STUDY", os.environ["AIRFLOW_CONN_TIDEPOOL_DEFAULT"])
     sync_bag_to_db(DagBag(str(folder)), "dags-folder", None)
     _unpaused()
-    yield replace(world, staging=root)
+    other = copy.copy(world)
+    other.root = UPath(root)
+    yield other
     with create_session() as session:
         session.execute(update(DagModel).where(DagModel.dag_id.in_(FILES)).values(is_stale=True))
 
@@ -73,8 +78,8 @@ def _unpaused() -> None:
         session.execute(update(DagModel).values(is_paused=False))
 
 
-def run(study: World, dag_id: str = STUDY, conf: dict[str, Any] | None = None) -> Any:
-    return study.run(conf, dag_id=dag_id, folder=study.staging.parent / "dags")
+def run(study: AirflowWorld, dag_id: str = STUDY, conf: dict[str, Any] | None = None) -> Any:
+    return study.run_dag(conf, dag_id=dag_id, folder=study.staging.parent / "dags")
 
 
 def batch_of(folder: str, *, data_set_type: str = "normal", connection: str | None = None) -> BatchRow:
@@ -88,7 +93,7 @@ def batch_of(folder: str, *, data_set_type: str = "normal", connection: str | No
 # ---------------------------------------------------------------- which there are
 
 
-def test_airflow_says_what_each_dag_is_for(study: World) -> None:
+def test_airflow_says_what_each_dag_is_for(study: AirflowWorld) -> None:
     found = {dag.dag_id: dag for dag in known.known_dags()}
 
     assert found[STUDY] == known.KnownDag(STUDY, "normal", str(study.staging), "tidepool_study")
@@ -99,12 +104,12 @@ def test_airflow_says_what_each_dag_is_for(study: World) -> None:
     assert known.action_dag() == ACTION_DAG
 
 
-def test_who_sees_the_page_may_see_every_dag_whose_uploads_it_shows(study: World) -> None:
+def test_who_sees_the_page_may_see_every_dag_whose_uploads_it_shows(study: AirflowWorld) -> None:
     assert known.gates() == [STUDY, DAG_ID]
 
 
 def test_without_the_usual_dags_those_that_are_there_count(
-    study: World, monkeypatch: pytest.MonkeyPatch
+    study: AirflowWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = [known.KnownDag("feeds", "continuous"), known.KnownDag("act", known.ACTION)]
     monkeypatch.setattr(known, "known_dags", lambda: own)
@@ -117,7 +122,7 @@ def test_without_the_usual_dags_those_that_are_there_count(
     )  # the page says that it is missing
 
 
-def test_a_batch_is_tried_again_by_the_dag_that_it_belongs_to(study: World) -> None:
+def test_a_batch_is_tried_again_by_the_dag_that_it_belongs_to(study: AirflowWorld) -> None:
     in_study = f"{study.staging}/2026-01-01/user/batch"
 
     assert known.dag_for(batch_of(in_study, connection="tidepool_study"), None).dag_id == STUDY
@@ -128,13 +133,13 @@ def test_a_batch_is_tried_again_by_the_dag_that_it_belongs_to(study: World) -> N
     assert known.dag_for(batch_of(in_study), "study_upkeep").dag_id == DAG_ID
 
 
-def test_parameters_are_checked_whatever_the_id_is(study: World) -> None:
+def test_parameters_are_checked_whatever_the_id_is(study: AirflowWorld) -> None:
     assert "the last day lies before" in str(mistake_in(STUDY, WRONG_ORDER)[1])
     assert mistake_in("study_upkeep", json.dumps({"conf": {"first_day": "2026-03-02"}}).encode())[1]
     assert mistake_in("somebody_elses", WRONG_ORDER)[1] is None
 
 
-def test_links_lead_to_the_task_of_any_upload_dag(study: World) -> None:
+def test_links_lead_to_the_task_of_any_upload_dag(study: AirflowWorld) -> None:
     class Request:
         scope = {"root_path": "/tidepool/uploads"}  # noqa: RUF012
 
@@ -147,13 +152,13 @@ def test_links_lead_to_the_task_of_any_upload_dag(study: World) -> None:
 
 
 def test_what_has_stopped_before_it_was_opened_is_tried_again_by_the_dag_that_had_it(
-    world: World, study: World
+    world: AirflowWorld, study: AirflowWorld
 ) -> None:
     """Neither root nor connection says whose it is: both were named for that run."""
-    stage(world.staging, meter_readings(3))
-    world.run({"dry_run": True})
+    world.stage(meter_readings(3))
+    world.run_dag({"dry_run": True})
     (upload,) = study.uploads()
-    ledger = Ledger(f"sqlite:///{study.ledger_file}")
+    ledger = study.ledger
     stopped_in = StoppedIn(dag_id=STUDY, run_id="manual__1", task_id="batch.prepare", map_index=0)
     ledger.stops.record(upload.batch, stopped_in)
 
@@ -162,11 +167,10 @@ def test_what_has_stopped_before_it_was_opened_is_tried_again_by_the_dag_that_ha
     )
 
     assert dag_id == STUDY
-    ledger.close()
 
 
 @pytest.mark.parametrize("dag_id", [STUDY, "study_upkeep"])
-def test_a_run_of_any_of_them_lets_the_page_move(study: World, dag_id: str) -> None:
+def test_a_run_of_any_of_them_lets_the_page_move(study: AirflowWorld, dag_id: str) -> None:
     from airflow.api.common.trigger_dag import trigger_dag
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
@@ -175,14 +179,11 @@ def test_a_run_of_any_of_them_lets_the_page_move(study: World, dag_id: str) -> N
 
     with create_session() as session:
         session.execute(update(DagRun).values(state="success"))  # those of other tests
-    ledger = Ledger(f"sqlite:///{study.ledger_file}")
-    ledger.migrate()
-    assert next_look(ledger) is None
+    assert next_look(study.ledger) is None
 
     trigger_dag(dag_id, triggered_by=DagRunTriggeredByType.UI)
 
-    assert next_look(ledger) == SECONDS_TO_LOOK
-    ledger.close()
+    assert next_look(study.ledger) == SECONDS_TO_LOOK
 
 
 @pytest.mark.parametrize("operator", [TidepoolReconcileOperator, TidepoolActionOperator])
@@ -205,34 +206,34 @@ def test_what_serves_all_dags_finds_the_connection_of_each(
 
 
 @pytest.mark.slow
-def test_an_upload_goes_by_its_own_connection_and_is_tried_again_by_its_own_dag(study: World) -> None:
+def test_an_upload_goes_by_its_own_connection_and_is_tried_again_by_its_own_dag(study: AirflowWorld) -> None:
     wrong = [reading | {"value": 77_777} for reading in meter_readings(10)]
-    stage(study.staging, wrong)
+    study.stage(wrong)
     assert run(study).state == "failed"
     (upload,) = study.uploads()
     assert (upload.state, upload.dag_id) == ("held", None)
-    ledger = Ledger(f"sqlite:///{study.ledger_file}")
-    row = ledger.batches.get(upload.batch)
+    row = study.row(upload.batch)
     assert row.connection == "tidepool_study"
 
-    ((dag_id, run_id),) = actions.trigger_actions(ledger, [row], ActionKind.RETRY, "somebody")
+    ((dag_id, run_id),) = actions.trigger_actions(study.ledger, [row], ActionKind.RETRY, "somebody")
 
     assert dag_id == STUDY
     assert run_id.startswith("retry__")
-    ledger.close()
 
 
 @pytest.mark.slow
-def test_the_maintenance_completes_batches_of_each_root_in_their_own(study: World) -> None:
-    stage(study.staging, meter_readings(1_500))
+def test_the_maintenance_completes_batches_of_each_root_in_their_own(
+    study: AirflowWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.stage(meter_readings(1_500))
     study.simulator.faults.add(Fault.refused("close", 503, times=50))
     assert run(study).state == "failed"
     study.simulator.faults.clear()
     assert [upload.state for upload in study.uploads()] == ["uploading"]
 
     # The usual maintenance has another staging root; the study's connection is allowed to it.
-    study.monkeypatch.setenv("TIDEPOOL_ALLOWED_CONNECTIONS", "tidepool_study")
-    done = study.run({"older_than_minutes": 0}, dag_id="tidepool_reconcile")
+    monkeypatch.setenv("TIDEPOOL_ALLOWED_CONNECTIONS", "tidepool_study")
+    done = study.run_dag({"older_than_minutes": 0}, dag_id="tidepool_reconcile")
 
     assert done.state == "success"
     assert done.xcoms["reconcile", -1, "summary"]["finished"] == 1

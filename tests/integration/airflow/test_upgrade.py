@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Date, DateTime, Engine, LargeBinary, MetaData, func, insert, make_url, select
 
 from tests import PROJECT
-from tests.airflow.world import World
+from tests.airflow.world import AirflowWorld
 from tests.factories import meter_readings, stage
 from tests.servers import postgresql_database
 from tidepool_ingest.client import host_of
@@ -36,10 +36,14 @@ PARSED = ((DateTime, datetime.fromisoformat), (Date, date.fromisoformat), (Large
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def address(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of an empty database, once of each kind, which is the world's ledger."""
+def address(
+    request: pytest.FixtureRequest, world: AirflowWorld, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The address of an empty database, once of each kind, which Airflow finds in place of the world's."""
     if request.param == "sqlite":
-        yield f"sqlite:///{world.ledger_file}"
+        made = f"sqlite:///{world.folder / 'old.db'}"
+        monkeypatch.setenv("AIRFLOW_CONN_TIDEPOOL_LEDGER", made)
+        yield made
         return
     with postgresql_database(request.getfixturevalue("postgresql")) as made:
         uri = make_url(made).set(drivername="postgresql").render_as_string(hide_password=False)
@@ -48,7 +52,7 @@ def address(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def ledger(address: str, world: World) -> Iterator[Ledger]:
+def ledger(address: str, world: AirflowWorld) -> Iterator[Ledger]:
     """A ledger of the first migration with the data of its time, staged in this world."""
     with closing(Ledger(address)) as ledger:
         config = alembic_config()
@@ -59,7 +63,7 @@ def ledger(address: str, world: World) -> Iterator[Ledger]:
         yield ledger
 
 
-def fill(engine: Engine, world: World) -> None:
+def fill(engine: Engine, world: AirflowWorld) -> None:
     """Write the recorded rows, as of this world's Tidepool and staging root."""
     text = (PROJECT / "tests" / "data" / "ledger-0001.ndjson").read_text()
     text = text.replace("{folder}/staging", str(world.staging))
@@ -152,7 +156,7 @@ def test_a_value_that_changed_would_be_found(ledger: Ledger) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_shows_what_was_there(ledger: Ledger, world: World, api_server: Any) -> None:
+def test_the_page_shows_what_was_there(ledger: Ledger, world: AirflowWorld, api_server: Any) -> None:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
@@ -175,7 +179,7 @@ def test_the_page_shows_what_was_there(ledger: Ledger, world: World, api_server:
 
 
 @pytest.mark.slow
-def test_a_run_takes_what_was_waiting_and_nothing_else(ledger: Ledger, world: World) -> None:
+def test_a_run_takes_what_was_waiting_and_nothing_else(ledger: Ledger, world: AirflowWorld) -> None:
     def put(batch: str, device: int, count: int = 60, wrong: int = 0, **manifest: Any) -> None:
         records = meter_readings(count, device=f"device-{device}", day=DAY)
         for record in records[:wrong]:
@@ -193,7 +197,7 @@ def test_a_run_takes_what_was_waiting_and_nothing_else(ledger: Ledger, world: Wo
     before = rows_of(ledger.database.engine)
 
     days = {"first_day": str(DAY), "last_day": str(DAY)}
-    run = world.run({**days, "max_quarantined_percent": 100})
+    run = world.run_dag({**days, "max_quarantined_percent": 100})
 
     assert run.state == "success"
     now = AT_THE_TIME | dict.fromkeys(("planned", "prepared", "rejected"), BatchState.VERIFIED)

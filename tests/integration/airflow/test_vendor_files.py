@@ -8,35 +8,35 @@ from typing import Any
 import pytest
 
 from tests.airflow.vendor_exports import FEED, stage_export
-from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID, Run, World
+from tests.airflow.world import CONTINUOUS_DAG_ID, DAG_ID, AirflowWorld, Run
 from tests.factories import TODAY
 from tidepool_simulator.sample import vendor_files, write_sample_exports
-from tidepool_simulator.sample.checker.check import check
 from tidepool_simulator.sample.checker.content import rows_of
 from tidepool_simulator.sample.checker.nightscout import nightscout_rows
 from tidepool_simulator.sample.checker.result import CheckResult
 from tidepool_simulator.sample.vendor_files import VendorFile
 
 
-def checked(world: World) -> CheckResult:
-    result = check(world.staging, world.staging.parent / "simulator.db")
+def checked(world: AirflowWorld) -> CheckResult:
+    result = world.check()
     assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]
     assert result.unreadable == []
     return result
 
 
-def written(world: World, run: Run, output: str) -> Iterator[str]:
+def written(world: AirflowWorld, run: Run, output: str) -> Iterator[str]:
     """Yield all that a run left behind: logs, XCom, ledger, work area, and what Tidepool stores."""
     yield output
     yield repr(run.xcoms)
     kept = [
-        *world.staging.parent.glob("*.db*"),
+        *world.folder.glob("*.db*"),
+        *world.folder.glob(f"{world.store.name}*"),
         *(path for path in (world.staging / "_work").rglob("*") if path.is_file()),
     ]
     yield from (path.read_bytes().decode("utf-8", errors="replace") for path in kept)
 
 
-def no_name_in(world: World, run: Run, output: str, file: VendorFile) -> bool:
+def no_name_in(world: AirflowWorld, run: Run, output: str, file: VendorFile) -> bool:
     texts = list(written(world, run, output))
     assert len(texts) > 3
     # What is not ASCII may be spelled in several ways.
@@ -54,11 +54,11 @@ def no_name_in(world: World, run: Run, output: str, file: VendorFile) -> bool:
     ],
 )
 def test_rows_that_have_names_become_visible_in_a_feed(
-    world: World, capfd: pytest.CaptureFixture[str], make: Any, device_id: str
+    world: AirflowWorld, capfd: pytest.CaptureFixture[str], make: Any, device_id: str
 ) -> None:
     file = make()
     stage_export(world, file, FEED | {"deviceId": device_id}, "feed")
-    run = world.run(dag_id=CONTINUOUS_DAG_ID)
+    run = world.run_dag(dag_id=CONTINUOUS_DAG_ID)
 
     assert run.state == "success"
     result = checked(world)
@@ -68,11 +68,13 @@ def test_rows_that_have_names_become_visible_in_a_feed(
     assert no_name_in(world, run, "".join(capfd.readouterr()), file)
 
 
-def test_each_reader_of_a_file_becomes_a_data_set(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_reader_of_a_file_becomes_a_data_set(
+    world: AirflowWorld, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = vendor_files.libreview_export()
     for serial in (vendor_files.OLD_READER, vendor_files.NEW_READER):
         stage_export(world, file, {"deviceId": f"LibreView-{serial}"}, f"reader-{serial}", serial=serial)
-    run = world.run()
+    run = world.run_dag()
 
     assert run.state == "success"
     result = checked(world)
@@ -83,13 +85,13 @@ def test_each_reader_of_a_file_becomes_a_data_set(world: World, capfd: pytest.Ca
 
 
 @pytest.mark.slow
-def test_a_file_staged_again_with_another_zone_replaces_what_it_said(world: World) -> None:
+def test_a_file_staged_again_with_another_zone_replaces_what_it_said(world: AirflowWorld) -> None:
     file = vendor_files.clarity_export()
     stage_export(world, file, FEED | {"deviceId": "Dexcom-Clarity"}, "a-wrong", timezone="Europe/Lisbon")
-    world.run(dag_id=CONTINUOUS_DAG_ID)
+    world.run_dag(dag_id=CONTINUOUS_DAG_ID)
     wrong = checked(world)
     stage_export(world, file, FEED | {"deviceId": "Dexcom-Clarity"}, "b-right", ("zone-differs",))
-    world.run(dag_id=CONTINUOUS_DAG_ID)
+    world.run_dag(dag_id=CONTINUOUS_DAG_ID)
     right = checked(world)
 
     assert right.visible == wrong.visible
@@ -98,12 +100,12 @@ def test_a_file_staged_again_with_another_zone_replaces_what_it_said(world: Worl
 
 @pytest.mark.slow
 def test_two_overlapping_exports_of_a_site_show_all_of_it_once(
-    world: World, capfd: pytest.CaptureFixture[str]
+    world: AirflowWorld, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for batch, hours in (("a-first", (0, 30)), ("b-later", (20, 48))):
         files = vendor_files.nightscout_site(hours)
         stage_export(world, files, FEED | {"deviceId": "Nightscout"}, batch)
-        run = world.run(dag_id=CONTINUOUS_DAG_ID)
+        run = world.run_dag(dag_id=CONTINUOUS_DAG_ID)
         assert run.state == "success"
 
     result = checked(world)
@@ -119,10 +121,10 @@ def test_two_overlapping_exports_of_a_site_show_all_of_it_once(
 
 
 @pytest.mark.slow
-def test_the_samples_exports_of_every_format_are_seen_once(world: World) -> None:
+def test_the_samples_exports_of_every_format_are_seen_once(world: AirflowWorld) -> None:
     written = write_sample_exports(world.staging, TODAY)
     for dag_id in (DAG_ID, CONTINUOUS_DAG_ID):
-        assert world.run(dag_id=dag_id).state == "success"
+        assert world.run_dag(dag_id=dag_id).state == "success"
 
     result = checked(world)
     assert len(result.sets) == len(written.batches)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.world import FeedWorld, a_world
+from tests.world import FeedWorld
 
 
 @pytest.fixture
-def world(tmp_path: Path, empty_ledger: Path) -> Iterator[FeedWorld]:
-    with a_world(tmp_path, empty_ledger, FeedWorld) as made:
-        yield made
+def world(feed_world: FeedWorld) -> FeedWorld:
+    return feed_world

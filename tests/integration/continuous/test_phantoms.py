@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,7 @@ def test_a_folder_that_was_removed_ends_its_row(world: FeedWorld) -> None:
     world.feed([cbg(1)], "b-0001")
     number = world.ready([cbg(2)], batch="b-0002")
     world.ledger.batches.hold(number, "some-guard")
-    shutil.rmtree(Path(world.root.path) / str(DAY) / world.user / "b-0002")
+    shutil.rmtree(world.staging / str(DAY) / world.user / "b-0002")
 
     for _ in range(2):
         world.plan()
@@ -33,7 +32,7 @@ def test_a_folder_that_was_removed_ends_its_row(world: FeedWorld) -> None:
 
 def test_the_same_content_on_another_day_takes_its_place(world: FeedWorld) -> None:
     number = world.ready([cbg(2)], batch="b-0001")
-    shutil.rmtree(Path(world.root.path) / str(DAY))
+    shutil.rmtree(world.staging / str(DAY))
     world.stage([cbg(2)], "b-0001", day=NEXT_DAY)
 
     for _ in range(2):
@@ -51,7 +50,7 @@ def test_one_that_may_have_written_something_stays(world: FeedWorld) -> None:
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
     world.ledger.batches.hold(number, "some-guard")
-    shutil.rmtree(Path(world.root.path) / str(DAY) / world.user / "b-0002")
+    shutil.rmtree(world.staging / str(DAY) / world.user / "b-0002")
 
     for _ in range(3):
         world.plan()
