@@ -52,6 +52,11 @@ def readings(count: int, first: int = 0, **more: Any) -> list[Record]:
     return [cbg(number, 4 + number % 60 / 10, **more) for number in range(first, first + count)]
 
 
+def with_origins(records: Sequence[Record]) -> list[Record]:
+    """Give each record an origin with an id of its own."""
+    return [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(records)]
+
+
 def bolus(number: int, amount: float = 2.5, **more: Any) -> Record:
     dose = {"type": "bolus", "subType": "normal", "normal": amount, "time": minute_of(number)}
     return dose | {"deviceId": DEVICE} | more

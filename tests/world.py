@@ -35,7 +35,16 @@ from tidepool_ingest.client import (
 from tidepool_ingest.client.exchange import WatchedAdapter, new_session
 from tidepool_ingest.deep_json import loads
 from tidepool_ingest.errors import IngestError
-from tidepool_ingest.ledger import BatchRow, DataSetRow, FoundBatch, Ledger, TaskOrigin, Upload
+from tidepool_ingest.ledger import (
+    BatchRow,
+    BatchState,
+    DataSetRow,
+    DataSetState,
+    FoundBatch,
+    Ledger,
+    TaskOrigin,
+    Upload,
+)
 from tidepool_ingest.ledger.database import LeaseHeldError, now_of
 from tidepool_ingest.ledger.schema import leases, rate_limits
 from tidepool_ingest.options import RunOptions
@@ -315,6 +324,10 @@ class World:
     def sets(self, number: int) -> list[DataSetRow]:
         return self.ledger.data_sets.of_batch(number)
 
+    def set_states(self, number: int) -> list[DataSetState]:
+        """Return the states of a batch's data sets, oldest first."""
+        return [data_set.state for data_set in self.sets(number)]
+
     def prepared(self, number: int) -> PreparedBatch:
         prepared = WorkArea(self.root, self.row(number).content_key).load()
         assert prepared is not None
@@ -360,6 +373,13 @@ class World:
         assert result.ok, [vars(entry) for entry in result.sets if not entry.ok]
         assert not result.left_open
         return True
+
+    def shows_once(self, number: int, rows: int) -> bool:
+        """Tell whether a batch is verified, so many rows are visible, and the checker finds all right."""
+        assert self.simulator.settle(PATIENCE_SECONDS)
+        assert self.row(number).state is BatchState.VERIFIED
+        assert len(self.visible()) == rows
+        return self.all_right()
 
 
 class FeedWorld(World):

@@ -262,7 +262,7 @@ def test_a_forced_run_repeats_each_batch_once(world: World) -> None:
     assert uploads(world) == 0
     assert uploads(world, "--force") == 0
 
-    assert [found.state for found in world.sets(1)] == [DataSetState.VERIFIED] * 2
+    assert world.set_states(1) == [DataSetState.VERIFIED] * 2
     assert len(world.visible()) == 3
 
 

@@ -79,7 +79,7 @@ def test_force_is_held_where_nothing_hides_the_older_copy(world: World, deduplic
     assert (error.code, error.disposition) == ("would-double", Disposition.DATA)
     assert "allow_doubling" in str(error)
     assert (world.row(number).state, world.row(number).reason) == (BatchState.VERIFIED, None)
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     assert world.recorder.sent == []
     assert len(world.visible()) == 3
 

@@ -115,7 +115,7 @@ def test_what_became_older_meanwhile_is_held_at_its_close_and_leaves_nothing_ope
         world.upload(number)
 
     assert held(world, number)
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.DELETED]
+    assert world.set_states(number) == [DataSetState.DELETED]
     assert amounts(world) == [2]
     assert not world.check().left_open
     assert world.run(BOTH).codes == ["older-than-uploaded"]

@@ -132,7 +132,7 @@ def test_it_is_made_again_and_the_same_data_set_is_completed(
         number, max_quarantined_percent=100
     )  # what the upload did not need is found by the next run
     assert is_done(world, number)
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     found = reverify(world.context(), world.row(number))
     assert found is not None
     assert found.comparison.is_exact
@@ -207,7 +207,7 @@ def test_each_file_of_a_giant_batch_is_made_again(
     assert wear.is_over
     assert [part.content_key for part in world.ledger.parts.of_batch(number)] == keys
     for part in world.ledger.parts.of_batch(number):
-        assert [data_set.state for data_set in world.sets(part.id)] == [DataSetState.VERIFIED]
+        assert world.set_states(part.id) == [DataSetState.VERIFIED]
     world.prepare(number, max_quarantined_percent=100, **CUT)
     assert sealed or is_done(world, number)
     assert reverify(world.context(), world.row(number)) is not None
@@ -231,7 +231,7 @@ def test_it_comes_out_in_the_chunks_that_were_sent(
     upload(world, number)
 
     assert harmed
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     assert is_done(world, number)
 
 
@@ -270,7 +270,7 @@ def test_it_is_made_again_on_an_object_store(world: World, monkeypatch: pytest.M
 
     assert wear.is_over
     world.prepare(number, max_quarantined_percent=100)
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     assert len(world.visible()) == 21
     text = b"".join(decrypted(read_blocks(area(world, number).quarantine_path)))
     assert sorted(json.loads(line)["position"] for line in text.splitlines()) == [0, 4, 21]
@@ -326,7 +326,7 @@ def test_without_its_staged_files_it_says_so(shared_world: World) -> None:
     reconcile(world)
     row = world.row(number)
     assert (row.state, row.reason) == (BatchState.FAILED, "file-missing")
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.DELETED]
+    assert world.set_states(number) == [DataSetState.DELETED]
     shutil.rmtree(row.folder)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, readings, set_data_set_state, wizard
+from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, readings, set_data_set_state, with_origins, wizard
 from tests.timing import PATIENCE_SECONDS, LateWork
 from tests.world import World
 from tidepool_ingest.client import (
@@ -16,7 +16,7 @@ from tidepool_ingest.client import (
     TidepoolUnreachableError,
 )
 from tidepool_ingest.errors import Disposition, IngestError
-from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState
+from tidepool_ingest.ledger import ChunkState, DataSetState
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_simulator.faults import Fault
 
@@ -25,8 +25,7 @@ ROWS = 8
 
 def staged(world: World, deduplicator: str = HASH) -> int:
     """Stage and prepare seven records that make eight rows and travel in three chunks."""
-    records = [*readings(6), wizard(10)]
-    records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(records)]
+    records = with_origins([*readings(6), wizard(10)])
     body = {"deduplicator": {"name": deduplicator}}
     return world.ready(records, chunk_records=3, data_set=body, allow_truncate=True)
 
@@ -44,19 +43,8 @@ def until_done(world: World, number: int, tries: int = 4) -> int:
     raise AssertionError("it was never done")
 
 
-def states(world: World, number: int) -> list[DataSetState]:
-    return [data_set.state for data_set in world.sets(number)]
-
-
 def struck(world: World) -> int:
     return sum(world.simulator.faults.counts.values())
-
-
-def all_visible_once(world: World, number: int) -> bool:
-    assert world.simulator.settle(10)
-    assert world.row(number).state is BatchState.VERIFIED
-    assert len(world.visible()) == ROWS
-    return world.all_right()
 
 
 FAULTS = {
@@ -107,7 +95,7 @@ def test_a_fault(world: World, name: str, deduplicator: str) -> None:
     until_done(world, number)
 
     assert struck(world) >= 1
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 @pytest.mark.parametrize("deduplicator", [TRUNCATE, NONE], ids=["truncate", "none"])
@@ -118,7 +106,7 @@ def test_lost_answers_under_other_deduplicators(world: World, operation: str, de
 
     until_done(world, number)
 
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 # ---------------------------------------------------------------- posts
@@ -130,7 +118,7 @@ def test_a_lost_answer_is_reconciled_within_the_same_attempt(world: World) -> No
 
     world.upload(number)
 
-    assert states(world, number) == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     chunks = world.ledger.data_sets.chunks_of(world.sets(number)[0].id)
     assert [chunk.attempts for chunk in chunks.values()] == [1, 2, 1]
     operations = [request.operation for request in world.simulator.requests]
@@ -168,7 +156,7 @@ def test_a_chunk_that_stays_in_doubt_is_left_to_the_next_try(world: World) -> No
     assert [chunk.state for chunk in chunks.values()] == [ChunkState.STORED, ChunkState.SENDING]
     summary = world.resume(number)
     assert (summary.chunks_sent, summary.chunks_resumed) == (2, 1)
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 def test_a_doubt_that_cannot_be_taken_back_costs_the_data_set(world: World) -> None:
@@ -177,8 +165,8 @@ def test_a_doubt_that_cannot_be_taken_back_costs_the_data_set(world: World) -> N
 
     world.upload(number)
 
-    assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
-    assert all_visible_once(world, number)
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.shows_once(number, ROWS)
 
 
 def test_a_late_commit_that_doubles_is_found_and_repaired(
@@ -198,8 +186,8 @@ def test_a_late_commit_that_doubles_is_found_and_repaired(
 
     until_done(world, number)
 
-    assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
-    assert all_visible_once(world, number)
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.shows_once(number, ROWS)
 
 
 @pytest.mark.parametrize("status", [None, 504])
@@ -212,8 +200,8 @@ def test_a_late_commit_is_waited_for_and_taken_back(
 
     world.upload(number)
 
-    assert states(world, number) == [DataSetState.VERIFIED]
-    assert all_visible_once(world, number)
+    assert world.set_states(number) == [DataSetState.VERIFIED]
+    assert world.shows_once(number, ROWS)
 
 
 def test_nobody_goes_on_while_a_request_of_the_one_before_may_still_be_carried_out(
@@ -231,8 +219,8 @@ def test_nobody_goes_on_while_a_request_of_the_one_before_may_still_be_carried_o
     assert 30 < caught.value.retry_after <= 60
     world.wait_out_claims()
     world.resume(number)
-    assert states(world, number) == [DataSetState.VERIFIED]
-    assert all_visible_once(world, number)
+    assert world.set_states(number) == [DataSetState.VERIFIED]
+    assert world.shows_once(number, ROWS)
 
 
 @pytest.mark.parametrize("status", [None, 504])
@@ -247,7 +235,7 @@ def test_a_commit_later_than_everything_is_never_seen(
 
     late.let_go()
     assert world.simulator.settle(PATIENCE_SECONDS)
-    assert states(world, number) == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     assert len(world.visible()) == ROWS
     (entry,) = world.check().sets
     assert (entry.visible, entry.lost, entry.double, entry.foreign) == (ROWS, 0, 0, 0)
@@ -264,7 +252,7 @@ def test_401_in_the_middle_is_answered_with_a_new_token(world: World) -> None:
     assert len(tokens) == 2
     chunks = world.ledger.data_sets.chunks_of(world.sets(number)[0].id)
     assert [chunk.attempts for chunk in chunks.values()] == [1, 1, 1]
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 def test_a_token_that_stays_refused_is_fatal_and_resumable(world: World) -> None:
@@ -280,7 +268,7 @@ def test_a_token_that_stays_refused_is_fatal_and_resumable(world: World) -> None
     world.simulator.faults.clear()
     assert world.resume(number).chunks_resumed == 1
     assert len(world.sets(number)) == 1
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 @pytest.mark.parametrize("operation", ["create", "post", "close", "read-back"])
@@ -298,10 +286,10 @@ def test_busy_goes_up_with_the_pause_that_tidepool_asks_for(world: World, operat
     assert 0 < (caught.value.retry_after or 0) <= 17
     world.wait_out_slow_downs()
     world.resume(number)
-    assert states(world, number)[-1] is DataSetState.VERIFIED
+    assert world.set_states(number)[-1] is DataSetState.VERIFIED
     assert len(world.check().sets) == 1
     assert world.check().unreachable == 0
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 # ---------------------------------------------------------------- creations and closes
@@ -316,10 +304,10 @@ def test_a_lost_creation_is_noted_and_another_set_is_opened(world: World) -> Non
     assert caught.value.in_doubt
     world.resume(number)
 
-    assert states(world, number) == [DataSetState.UNREACHABLE, DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.UNREACHABLE, DataSetState.VERIFIED]
     assert world.sets(number)[0].data_set_id is None
     assert world.check().unreachable == 1
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 def test_a_close_that_was_done_is_not_taken_for_a_loss(world: World) -> None:
@@ -328,7 +316,7 @@ def test_a_close_that_was_done_is_not_taken_for_a_loss(world: World) -> None:
 
     world.upload(number)
 
-    assert states(world, number) == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     closes = [request.status for request in world.simulator.requests if request.operation == "close"]
     assert closes == [504, 409]
 
@@ -349,9 +337,9 @@ def test_a_close_that_comes_to_an_end_late_is_waited_for(
 
     world.upload(number)
 
-    assert states(world, number) == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     assert sum(request.operation == "read-back" for request in world.simulator.requests) > 1
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
@@ -361,8 +349,8 @@ def test_a_close_that_stopped_half_way_is_begun_anew(world: World, steps: int) -
 
     world.upload(number)
 
-    assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
-    assert all_visible_once(world, number)
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.shows_once(number, ROWS)
 
 
 def test_an_older_upload_stays_visible_while_a_newer_close_fails(world: World) -> None:
@@ -377,7 +365,7 @@ def test_an_older_upload_stays_visible_while_a_newer_close_fails(world: World) -
     world.simulator.faults.clear()
     world.resume(number, run="run-2", force=True)
     assert len(world.sets(number)) == 2
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 def test_a_deletion_that_fails_is_finished_by_the_next_try(world: World) -> None:
@@ -387,10 +375,10 @@ def test_a_deletion_that_fails_is_finished_by_the_next_try(world: World) -> None
     with pytest.raises(TidepoolUnreachableError):
         world.upload(number)
 
-    assert states(world, number) == [DataSetState.DELETING]
+    assert world.set_states(number) == [DataSetState.DELETING]
     world.resume(number)
-    assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
-    assert all_visible_once(world, number)
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.shows_once(number, ROWS)
 
 
 def test_a_set_that_was_to_be_deleted_may_be_gone(world: World) -> None:
@@ -403,5 +391,5 @@ def test_a_set_that_was_to_be_deleted_may_be_gone(world: World) -> None:
 
     world.resume(number)
 
-    assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert len(world.visible()) == ROWS

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from tests.factories import DAY, ORIGIN, TOO_HIGH, cbg, readings, some_bad
+from tests.factories import DAY, ORIGIN, TOO_HIGH, cbg, readings, some_bad, with_origins
 from tests.happenings import reconcile
 from tests.killing import Killed
 from tests.overlaps import (
@@ -271,7 +271,7 @@ def test_a_claim_outlasts_the_wait_for_a_doubt_and_the_request_after_it(
     request, doubt = 30.0, 0.5
     world.timed(request=request, doubt=doubt, lease=request + doubt)
     # Its deduplicator takes no chunk back, so that the set is deleted after the wait.
-    records = [one | {"origin": {"id": f"origin-{at}"}} for at, one in enumerate(readings(6))]
+    records = with_origins(readings(6))
     number = world.ready(records, chunk_records=2, data_set={"deduplicator": {"name": ORIGIN}})
     world.simulator.faults.add(Fault.lost_answer("post", skip=1, latency=0.3))
     send, begin_delete = world.client.upload_data, world.ledger.data_sets.begin_delete
@@ -298,7 +298,7 @@ def test_a_claim_outlasts_the_wait_for_a_doubt_and_the_request_after_it(
 
     assert len(lost) == len(claimed) == 1
     assert claimed[0] >= doubt + request
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert world.all_right()
 
 
@@ -368,7 +368,7 @@ def test_the_claims_are_kept_while_a_read_back_comes(world: World, monkeypatch: 
     world.resume(newer)
     task.join()
 
-    assert [data_set.state for data_set in world.sets(older)] == [DataSetState.VERIFIED]
+    assert world.set_states(older) == [DataSetState.VERIFIED]
     assert amounts(world) == [1, 2]
 
 

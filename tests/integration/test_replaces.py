@@ -180,7 +180,7 @@ def test_what_is_not_as_sent_after_the_deletion_is_repaired(
 
     world.upload(right)
 
-    assert [data_set.state for data_set in world.sets(right)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.set_states(right) == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert is_replaced(world, wrong, right)
 
 
@@ -258,9 +258,7 @@ def test_what_only_tidepool_rejects_covers_no_day_either(world: World) -> None:
             world.upload(right, max_rejected_percent=50)
         assert (world.row(wrong).state, world.row(right).state) == (BatchState.VERIFIED, BatchState.HELD)
         assert shown(world) == [5.0, 5.0]
-    assert [one.state for one in world.sets(right)] == [
-        DataSetState.DELETED
-    ]  # the second time, none is opened
+    assert world.set_states(right) == [DataSetState.DELETED]  # the second time, none is opened
 
     meant = world.ready(records, batch="right", replaces="wrong", meantAs=["replaces-loses-days"])
     world.upload(meant, max_rejected_percent=50)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, readings, wizard
+from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, readings, with_origins, wizard
 from tests.killing import CALLS, OPENED, STORED, Killed, Killer
 from tests.world import World, a_world
 from tidepool_ingest.ledger import BatchState, DataSetState
@@ -33,8 +33,7 @@ def killed_world(shared_world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[
 
 def staged(world: World, deduplicator: str = HASH) -> int:
     """Stage and prepare six records that make seven rows and travel in three chunks."""
-    records = [*readings(5), wizard(10)]
-    records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(records)]
+    records = with_origins([*readings(5), wizard(10)])
     body = {"deduplicator": {"name": deduplicator}}
     return world.ready(records, chunk_records=2, data_set=body, allow_truncate=True)
 
@@ -207,7 +206,7 @@ def test_a_batch_prepared_differently_since_is_begun_anew(
     world.prepare(number, chunk_records=3)
 
     assert world.resume(number).visible_rows == 7
-    assert [data_set.state for data_set in world.sets(number)] == [
+    assert world.set_states(number) == [
         DataSetState.DELETED,
         DataSetState.VERIFIED,
     ]

@@ -128,7 +128,7 @@ def test_what_is_recorded_together_is_recorded_at_once_or_not_at_all(
     monkeypatch.undo()
     world.upload(number)
 
-    assert [one.state for one in world.sets(number)][-1] is DataSetState.VERIFIED
+    assert world.set_states(number)[-1] is DataSetState.VERIFIED
     assert world.all_right()
 
 
@@ -145,7 +145,7 @@ def test_a_verified_batch_and_its_released_leases_are_one_transaction(
     with pytest.raises(LedgerUnavailableError):
         world.upload(number)
 
-    assert [one.state for one in world.sets(number)] == [DataSetState.CLOSED]
+    assert world.set_states(number) == [DataSetState.CLOSED]
     assert not world.ledger.leases.is_work_in_progress()  # it was released all the same, for the next try
 
     monkeypatch.setattr(type(world.ledger.batches), "mark_verified", mark_verified)

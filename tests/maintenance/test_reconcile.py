@@ -113,7 +113,7 @@ def test_a_data_set_that_was_about_to_be_deleted_is(world: World, monkeypatch: p
 
     reconcile(world)
 
-    assert [data_set.state for data_set in world.sets(number)] == [
+    assert world.set_states(number) == [
         DataSetState.DELETED,
         DataSetState.VERIFIED,
     ]
@@ -197,7 +197,7 @@ def test_what_has_nothing_to_be_completed_from_is_deleted(
 
     assert (counts.finished, counts.deleted, counts.failed) == (0, int(at == "upload_data"), {})
     expected = DataSetState.DELETED if at == "upload_data" else DataSetState.UNREACHABLE
-    assert [data_set.state for data_set in world.sets(number)] == [expected]
+    assert world.set_states(number) == [expected]
     assert world.row(number).state is BatchState.FAILED
     assert [sent.method for sent in world.recorder.sent if sent.method == "PUT"] == []
     assert world.visible() == []

@@ -115,7 +115,7 @@ def test_a_set_that_answers_nothing_but_500_is_deleted(world: World) -> None:
 
     world.resume(number)
 
-    assert [data_set.state for data_set in world.sets(number)] == [
+    assert world.set_states(number) == [
         DataSetState.DELETED,
         DataSetState.VERIFIED,
     ]
@@ -180,5 +180,5 @@ def test_maintenance_deletes_what_has_nothing_to_be_completed_from(world: World)
 
     assert reconcile(world).deleted == 1
 
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.DELETED]
+    assert world.set_states(number) == [DataSetState.DELETED]
     assert world.check().unreachable == 0

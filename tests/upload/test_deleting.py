@@ -33,8 +33,7 @@ def withdraw(world: World, number: int) -> int:
 
 
 def visible(world: World) -> list[str]:
-    shown = world.client.read_data(world.user)
-    return sorted(str(one["uploadId"]) for one in shown if one["type"] != "upload")
+    return sorted(str(one["uploadId"]) for one in world.visible())
 
 
 def test_what_was_uploaded_is_gone_and_what_it_had_hidden_shows_again(world: World) -> None:
@@ -47,7 +46,7 @@ def test_what_was_uploaded_is_gone_and_what_it_had_hidden_shows_again(world: Wor
 
     assert visible(world) == [old_set.data_set_id] * 3
     assert world.row(newer).state is BatchState.WITHDRAWN
-    assert [data_set.state for data_set in world.sets(newer)] == [DataSetState.DELETED]
+    assert world.set_states(newer) == [DataSetState.DELETED]
 
 
 def test_the_older_of_two_can_go_without_a_change_to_what_shows(world: World) -> None:

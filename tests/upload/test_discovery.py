@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, cbg, readings, wizard
+from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, cbg, readings, with_origins, wizard
 from tests.happenings import BOTH, NEXT, body, live, lose, uploaded
 from tests.overlaps import amounts, dose
 from tests.world import World
@@ -40,7 +40,7 @@ def back_up(world: World, backup: Path) -> None:
 
 def records() -> list[dict[str, Any]]:
     found = [*readings(5), wizard(10)]
-    return [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(found)]
+    return with_origins(found)
 
 
 def creations(world: World) -> int:
@@ -532,7 +532,7 @@ def test_what_was_verified_and_gave_way_elsewhere_is_found_again(
 
     assert found is not None
     assert found.data_set_id == own.data_set_id
-    assert [one.state for one in second.sets(numbers[0])] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert second.set_states(numbers[0]) == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert second.row(numbers[0]).state is BatchState.VERIFIED
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.factories import DEVICE, HASH, NONE, ORIGIN, readings
+from tests.factories import DEVICE, HASH, NONE, ORIGIN, readings, with_origins
 from tests.happenings import rows_in_store
 from tests.world import World
 from tidepool_ingest.client import TidepoolBusyError, TidepoolUnreachableError
-from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.privacy import short_hash
 from tidepool_simulator.faults import Fault
@@ -30,16 +29,13 @@ def _doubt(world: World) -> None:
 
 
 def staged(world: World, deduplicator: str = HASH) -> int:
-    records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(readings(6))]
+    records = with_origins(readings(6))
     return world.ready(records, chunk_records=2, data_set={"deduplicator": {"name": deduplicator}})
 
 
 def all_visible_once(world: World, number: int) -> bool:
-    assert world.simulator.settle(10)
-    assert world.row(number).state is BatchState.VERIFIED
-    assert len(world.visible()) == 6
-    assert rows_in_store(world) == 6
-    return world.all_right()
+    assert world.shows_once(number, 6)
+    return rows_in_store(world) == 6
 
 
 @pytest.mark.parametrize("status", CUT)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories import HASH, readings, set_data_set_state, wizard
+from tests.factories import HASH, readings, set_data_set_state, with_origins, wizard
 from tests.world import World
 from tidepool_ingest.client import TidepoolNotFoundError, TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
@@ -20,20 +20,8 @@ ROWS = 8
 
 def staged(world: World, deduplicator: str = HASH) -> int:
     """Stage and prepare seven records that make eight rows and travel in three chunks."""
-    records = [*readings(6), wizard(10)]
-    records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(records)]
+    records = with_origins([*readings(6), wizard(10)])
     return world.ready(records, chunk_records=3, data_set={"deduplicator": {"name": deduplicator}})
-
-
-def states(world: World, number: int) -> list[DataSetState]:
-    return [data_set.state for data_set in world.sets(number)]
-
-
-def all_visible_once(world: World, number: int) -> bool:
-    assert world.simulator.settle(10)
-    assert world.row(number).state is BatchState.VERIFIED
-    assert len(world.visible()) == ROWS
-    return world.all_right()
 
 
 def test_a_set_that_somebody_closed_in_between_is_begun_anew(world: World) -> None:
@@ -51,9 +39,9 @@ def test_a_set_that_somebody_closed_in_between_is_begun_anew(world: World) -> No
 
     world.upload(number)
 
-    assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert world.sets(number)[0].data_set_id == closed[0]
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 @pytest.mark.parametrize("at", range(4))
@@ -80,8 +68,8 @@ def test_a_set_that_somebody_deleted_in_between_is_begun_anew(world: World, at: 
 
     world.upload(number)
 
-    assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
-    assert all_visible_once(world, number)
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.shows_once(number, ROWS)
     (entry,) = [data_set for data_set in world.check().sets if data_set.visible]
     assert entry.state == "closed"
 
@@ -101,8 +89,8 @@ def test_rows_that_somebody_else_added_are_noticed(world: World) -> None:
 
     world.upload(number)
 
-    assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
-    assert all_visible_once(world, number)
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.shows_once(number, ROWS)
 
 
 def test_what_stays_unlike_what_was_sent_is_never_called_verified(
@@ -125,11 +113,11 @@ def test_what_stays_unlike_what_was_sent_is_never_called_verified(
     assert (comparison.expected, comparison.visible, comparison.foreign) == (ROWS, ROWS, 1)
     assert (comparison.missing, comparison.double) == ((0, 1), (2,))
     assert "2 missing (accepted records 0, 1), 1 double (accepted records 2), 1 that" in str(caught.value)
-    assert states(world, number) == [DataSetState.DELETED] * step.DATA_SETS_PER_ATTEMPT
+    assert world.set_states(number) == [DataSetState.DELETED] * step.DATA_SETS_PER_ATTEMPT
     assert world.row(number).state is BatchState.UPLOADING
     assert world.visible() == []
     world.resume(number)
-    assert all_visible_once(world, number)
+    assert world.shows_once(number, ROWS)
 
 
 def test_a_data_set_that_tidepool_does_not_know_is_replaced(world: World) -> None:
@@ -144,5 +132,5 @@ def test_a_data_set_that_tidepool_does_not_know_is_replaced(world: World) -> Non
 
     world.resume(number)
 
-    assert states(world, number) == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert len(world.visible()) == ROWS

@@ -75,7 +75,7 @@ def test_one_that_is_alone_in_its_batch_is_named(world: World) -> None:
 
     assert world.refused(number) == [(0, ["tidepool-500"])]
     assert world.row(number).state is BatchState.HELD
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED]
+    assert world.set_states(number) == [DataSetState.DELETED]
 
 
 def test_a_tidepool_that_takes_nothing_is_no_verdict_on_a_record(world: World) -> None:

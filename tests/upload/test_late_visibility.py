@@ -48,7 +48,7 @@ def test_what_is_shown_late_is_waited_for(world: World, deduplicator: str, gradu
 
     world.upload(number)
 
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     assert sent(world, "delete") == 0
     assert world.all_right()
 
@@ -72,7 +72,7 @@ def test_what_never_becomes_visible_is_given_up_after_a_minute(world: World, clo
 
     world.upload(number)
 
-    assert [data_set.state for data_set in world.sets(number)] == [
+    assert world.set_states(number) == [
         DataSetState.DELETED,
         DataSetState.VERIFIED,
     ]
@@ -95,7 +95,7 @@ def test_a_wait_for_rows_ends_when_the_task_is_told_to_stop(world: World, clock:
     with pytest.raises(waiting.UploadStoppedError):
         world.uploader(context, world.row(number))
 
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.CLOSED]
+    assert world.set_states(number) == [DataSetState.CLOSED]
     assert sent(world, "delete") == 0
 
 
@@ -107,7 +107,7 @@ def test_a_try_that_finds_a_closed_set_waits_for_its_rows_too(world: World, cloc
 
     world.resume(number)
 
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     assert world.all_right()
 
 

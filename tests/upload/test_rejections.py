@@ -162,7 +162,7 @@ def test_too_many_stop_before_anything_is_visible(world: World) -> None:
     assert "15.0 %" in str(caught.value)
     row = world.row(number)
     assert (row.state, row.reason, row.quarantined) == (BatchState.HELD, "too-many-refused", 3)
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.DELETED]
+    assert world.set_states(number) == [DataSetState.DELETED]
     assert world.visible() == []
     assert len(world.quarantine(number)) == 3
 
@@ -210,7 +210,7 @@ def test_a_set_that_is_begun_anew_leaves_them_out(world: World, deduplicator: st
 
     world.upload(number)
 
-    assert [one.state for one in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert len(world.visible()) == 19
     assert len(world.quarantine(number)) == 1
 

@@ -124,7 +124,7 @@ def test_what_is_wrong_can_be_repaired(world: World, harm: Callable[[World, int]
     assert world.row(number).state is BatchState.UPLOADING
     world.upload(number, run="run-2")
 
-    assert [data_set.state for data_set in world.sets(number)] == [
+    assert world.set_states(number) == [
         DataSetState.DELETED,
         DataSetState.VERIFIED,
     ]
@@ -186,7 +186,7 @@ def test_what_a_repair_could_harm_is_told_and_left(
         recheck(world, number, repair=True)
 
     assert world.row(number).state is BatchState.VERIFIED
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
 
 
 def test_under_a_deduplicator_without_hashes_nothing_is_superseded(world: World) -> None:
@@ -273,7 +273,7 @@ def test_older_rows_that_a_broken_close_left_visible_do_not_count_as_newer(world
 
     (number,) = world.run(Window(NEXT, NEXT)).uploaded
 
-    assert [data_set.state for data_set in world.sets(number)] == [
+    assert world.set_states(number) == [
         DataSetState.DELETED,
         DataSetState.VERIFIED,
     ]

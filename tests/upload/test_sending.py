@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories import NONE, ORIGIN, readings
+from tests.factories import NONE, ORIGIN, readings, with_origins
 from tests.happenings import rows_in_store
 from tests.timing import PATIENCE_SECONDS
 from tests.world import World
@@ -109,7 +109,7 @@ def test_several_answers_lost_at_once_are_each_reconciled(world: World, lost: in
 @pytest.mark.parametrize("deduplicator", [NONE, ORIGIN])
 def test_late_commits_side_by_side(world: World, deduplicator: str) -> None:
     world.timed(doubt=0.8)
-    records = [record | {"origin": {"id": f"origin-{at}"}} for at, record in enumerate(readings(ROWS))]
+    records = with_origins(readings(ROWS))
     number = world.ready(records, chunk_records=2, data_set={"deduplicator": {"name": deduplicator}})
     world.simulator.faults.add(Fault.late_commit("post", 0.3, skip=1, times=3))
 
@@ -130,7 +130,7 @@ def test_a_set_is_deleted_only_when_nothing_can_reach_it_any_more(world: World) 
     world.upload(number, at_once=4)
 
     assert world.simulator.settle(10)
-    assert [row.state for row in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert world.check().ok  # nothing came into the deleted set
 
 
@@ -170,7 +170,7 @@ def test_a_set_that_somebody_closed_is_deleted_only_when_no_chunk_in_doubt_can_r
 
     assert deleted[0] - began[0] >= doubt
     assert world.simulator.settle(10)
-    assert [row.state for row in world.sets(number)] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.DELETED, DataSetState.VERIFIED]
     assert world.all_right()
     assert rows_in_store(world) == ROWS  # nothing came into the deleted set
 

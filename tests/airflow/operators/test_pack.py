@@ -26,7 +26,7 @@ def _packs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEPOOL_BATCHES_A_PACK", str(A_PACK))
 
 
-def fleet(world: AirflowWorld, batches: int, **options: object) -> None:
+def fleet(world: AirflowWorld, batches: int, **options: Any) -> None:
     for number in range(batches):
         device = f"meter-{number}"
         world.stage(meter_readings(4, device=device), batch=device, device=device, **options)

@@ -47,5 +47,5 @@ def test_it_is_made_again(
     assert len(calls) > skip
     assert len(world.recorder.chunks) == 4
     assert world.row(number).state is BatchState.VERIFIED
-    assert [data_set.state for data_set in world.sets(number)] == [DataSetState.VERIFIED]
+    assert world.set_states(number) == [DataSetState.VERIFIED]
     assert len(world.visible(world.row(number).user_id)) == 20

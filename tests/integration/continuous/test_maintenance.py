@@ -65,7 +65,7 @@ def test_a_batch_that_was_cut_anew_is_not_looked_at_for_ever(
     world.prepare(number, chunk_records=3)
     world.resume(number)
 
-    assert [data_set.state for data_set in world.sets(number)] == [
+    assert world.set_states(number) == [
         DataSetState.ABANDONED,
         DataSetState.VERIFIED,
     ]
