@@ -8,6 +8,7 @@ the first run, so that it holds whatever the machine.
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -39,6 +40,7 @@ CHUNK_RECORDS = 100
 CHUNKS = 160
 AT_ONCE = (1, 4, 8)
 READ_BACK_RECORDS = 100_000
+READ_BACK_ROUNDS = 3
 DAY = date(2026, 1, 1)
 START_SECONDS = 60.0
 
@@ -140,6 +142,7 @@ def _uploaded(
     (number,) = plan.batches
     row = ledger.batches.get(number)
     prepare_batch(UPath(root), row, ledger=ledger, options=options, api_host_of=lambda _: host)
+    gc.collect()  # what was loaded and done before is not looked through at the expense of what is measured
     started = time.process_time()
     with connect(settings) as client:
         options = UploadOptions(at_once=at_once)
@@ -159,24 +162,28 @@ def _uploaded(
 def measure_read_back(lines: Sequence[bytes]) -> list[Result]:
     """Upload records into one data set and read them back, beside parsing them; return the rows of a table.
 
-    The simulated Tidepool answers at once, and is in a process of its own.
+    The simulated Tidepool answers at once, and is in a process of its own. As with parsing, the best of
+    several rounds counts.
 
     :param lines: records of one device; as many as a data set may have are sent.
     """
     sent = list(lines[:READ_BACK_RECORDS])
-    with (
-        tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name,
-        running_simulator(Path(name), 0) as roles,
-    ):
-        done = _uploaded(Path(name), roles, sent, 1, chunk_records=BATCH)
-    assert done.records == len(sent)
+    rounds = []
+    for _ in range(READ_BACK_ROUNDS):
+        with (
+            tempfile.TemporaryDirectory(prefix="tidepool-bench-") as name,
+            running_simulator(Path(name), 0) as roles,
+        ):
+            rounds.append(_uploaded(Path(name), roles, sent, 1, chunk_records=BATCH))
+    assert all(done.records == len(sent) for done in rounds)
+    cpu_seconds = min(done.cpu_seconds for done in rounds)
     return [
         Result(
             what="send and read back",
             records=len(sent),
             rejected=0,
             json_microseconds=json_microseconds(sent),
-            microseconds=done.cpu_seconds / len(sent) * 1e6,
+            microseconds=cpu_seconds / len(sent) * 1e6,
         )
     ]
 
