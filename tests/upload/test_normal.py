@@ -17,13 +17,29 @@ from tidepool_ingest.errors import Disposition
 from tidepool_ingest.ledger import BatchState, ChunkState, DataSetState, TaskOrigin
 from tidepool_ingest.ledger.database import LeaseHeldError
 from tidepool_ingest.staging.errors import BatchError
-from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_ingest.staging.work_area import PreparedBatch, WorkArea
 
 INJECTED = re.compile(rb',"id":"[0-9a-f]{32}"')
 
 
 def own_id(number: int) -> str:
     return f"{number:032x}"
+
+
+def test_the_plan_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = world.ready(readings(5))
+    load, read = WorkArea.load, []
+
+    def counted(work: WorkArea) -> PreparedBatch | None:
+        read.append(work.content_key)
+        return load(work)
+
+    monkeypatch.setattr(WorkArea, "load", counted)
+
+    world.upload(number)
+
+    assert len(read) == 1
+    assert world.all_right()
 
 
 def test_a_batch_becomes_visible_once(world: World) -> None:

@@ -75,7 +75,7 @@ def _upload(context: UploadContext, batch: BatchRow) -> UploadSummary:
     if plan is not None and not plan.parts:
         # Whether the ledger has parts of it all the same is looked up in the transaction that begins.
         with suppress(SplitBatchError):
-            return upload_normal(context, batch)
+            return upload_normal(context, batch, plan=plan)
     if context.ledger.parts.of_batch(batch.id):
         return upload_parts(context, batch)
     return upload_normal(context, batch)

@@ -48,7 +48,7 @@ from tidepool_ingest.ledger import (
 from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.model.deduplicators import NORMAL
 from tidepool_ingest.model.gotime import parse_instant
-from tidepool_ingest.staging.work_area import Chunk
+from tidepool_ingest.staging.work_area import Chunk, PreparedBatch
 from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.adoption import adopt, compare_found, record_earlier
 from tidepool_ingest.upload.attempt import UploadAttempt, begun
@@ -74,16 +74,19 @@ PREPARE_SECONDS = 30.0
 """After this it is looked again whether a newer batch is prepared, so that it can be adopted."""
 
 
-def upload_normal(context: UploadContext, batch: BatchRow, *leases: Lease) -> UploadSummary:
+def upload_normal(
+    context: UploadContext, batch: BatchRow, *leases: Lease, plan: PreparedBatch | None = None
+) -> UploadSummary:
     """Upload one batch, or one part of a batch, until it is verified; resume what an earlier attempt began.
 
     :param leases: have to last as long as its own: for a part, that of the whole batch.
+    :param plan: its chunk plan, if it was just read.
     :raises LeaseHeldError: if another task is working on it.
     :raises HeldError: if a newer batch of the device was verified meanwhile; no data set is left open.
     :raises VerificationError: if what is visible still differs from what was sent.
     :raises UploadStoppedError: if it was told to stop.
     """
-    prepared = context.prepared(batch)
+    prepared = plan or context.prepared(batch)
     check_data_set_type(data_set_body(prepared.data_set, context.settings)["dataSetType"], NORMAL)
 
     def attempt(lease: Lease) -> NormalAttempt:
