@@ -34,6 +34,7 @@ NEVER = {
     "fastapi": "there is no page",
     "jinja2": "there is no page",
     "s3fs": "no file is in a bucket",
+    "tidepool_ingest.formats.json_array": "the file is of lines",
     "tidepool_ingest.formats.table": "no file is a table",
     "tidepool_ingest.formats.libreview": "no file is an export of LibreView's",
     "tidepool_ingest.formats.clarity": "no file is an export of Clarity's",
@@ -47,6 +48,7 @@ NO_LEDGER = {
 }
 
 NO_STORAGE = {
+    "zstandard": "no file is compressed",
     "fsspec": "a local file is read without it",
     "upath": "a local path is a plain one",
     "asyncio": "only storages and databases elsewhere need it",
@@ -56,6 +58,7 @@ NOTHING = {
     "pydantic": "there is no manifest",
     "pydantic_core": "few records are validated exactly, without the fast path",
     "tidepool_ingest.staging.manifest": "there is no manifest",
+    "tidepool_ingest.staging.splice": "no record is cut or put together",
     "tidepool_ingest.formats.tidepool_export": "the record names no data set",
     "logging": "nothing is logged",
 }

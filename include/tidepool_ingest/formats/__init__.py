@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from tidepool_ingest.formats.json_array import JsonArrayReader
+from tidepool_ingest.formats.lines import may_be_one
 from tidepool_ingest.formats.ndjson import NdjsonReader
 from tidepool_ingest.formats.reader import Block, Device, Reader, ReadingContext
 from tidepool_ingest.staging.errors import BatchError
@@ -38,6 +38,7 @@ class Entry(NamedTuple):
     :param is_recognized: whether it recognizes any text by its beginning.
     :param json_signs: of what a JSON text has to hold for the class to recognize it: one of these names;
         ``()`` for a class that recognizes none.
+    :param may_be: says the same of a text in place of ``json_signs``, of whatever kind the text is.
     """
 
     module: str
@@ -46,6 +47,7 @@ class Entry(NamedTuple):
     has_own_rows: bool = False
     is_recognized: bool = True
     json_signs: tuple[bytes, ...] = ()
+    may_be: Callable[[bytes], bool] | None = None
 
     def load(self) -> type[Reader]:
         """Import the class."""
@@ -54,6 +56,8 @@ class Entry(NamedTuple):
 
     def may_recognize(self, start: bytes) -> bool:
         """Return whether the class may recognize a text."""
+        if self.may_be is not None:
+            return self.may_be(start)
         if not _BEGINS_AS_JSON.match(start):
             return self.is_recognized
         # A name may be written in escapes, if nobody does.
@@ -108,9 +112,11 @@ class Formats(MutableMapping[str, type[Reader]]):
         return None
 
 
+_ARRAY_FORMAT: Final = "json"
+
 READERS: Final[dict[str, Entry | type[Reader]]] = {
     NdjsonReader.name: NdjsonReader,
-    JsonArrayReader.name: JsonArrayReader,
+    _ARRAY_FORMAT: Entry("json_array", "JsonArrayReader", may_be=may_be_one),
     "tidepool-export": Entry("tidepool_export", "TidepoolExportReader", is_recognized=False),
     "tidepool-web-export": Entry("tidepool_web_export", "TidepoolWebExportReader", is_recognized=False),
     "table": Entry("table", "TableReader", has_own_rows=True, is_recognized=False),
@@ -216,7 +222,7 @@ def guess_format(source: StoragePath) -> str:
 
 _EXPORTS: Final = ("tidepool-export", "tidepool-web-export")
 _UPLOAD_ID: Final = b"uploadId"
-_PLAIN: Final = (NdjsonReader.name, JsonArrayReader.name)
+_PLAIN: Final = (RECORDS_FORMAT, _ARRAY_FORMAT)
 
 
 def is_export(name: str) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NoReturn
 
+from tidepool_ingest.formats.lines import is_open
 from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
@@ -34,8 +35,6 @@ from tidepool_ingest.staging.splice import SPACE, STRING, STRING_REST, VALUE
 _SPACES = b" \t\r\n"
 _MEMBER = STRING + SPACE + rb":" + SPACE + rb"(?:" + VALUE + rb")" + SPACE + rb"," + SPACE
 _DATA = "data"
-_OPEN_ENDS = (b"{", b"[", b",")
-"""How the first line of an object ends that goes over several lines."""
 
 MAX_WRAPPING_BYTES = 1024 * 1024
 """Most bytes of the object around an array, before it and behind it."""
@@ -59,10 +58,7 @@ class JsonArrayReader(Reader):
         """Return whether the text is an array, has one in an object, or is one object over several lines."""
         if start.startswith(b"["):
             return True
-        first, line_break, _rest = start.partition(b"\n")
-        return start.startswith(b"{") and (
-            (bool(line_break) and first.rstrip().endswith(_OPEN_ENDS)) or wrapped(start) is not None
-        )
+        return start.startswith(b"{") and (is_open(start) or wrapped(start) is not None)
 
     def rows(self, file: SourceFile) -> Iterator[Block]:
         """Yield the elements of a file."""

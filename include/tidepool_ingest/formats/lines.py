@@ -1,8 +1,12 @@
-"""Lines of a text that comes in pieces, as blocks: what every format of one row a line is cut into."""
+"""Lines of a text that comes in pieces, as blocks: what every format of one row a line is cut into.
+
+And whether a text may be something else than lines.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
@@ -12,6 +16,27 @@ from tidepool_ingest.formats.reader import (
     Block,
     RejectedRow,
 )
+
+_DATA: Final = b'"data"'
+_OPEN_ENDS: Final = (b"{", b"[", b",")
+"""How the first line of an object ends that goes over several lines."""
+
+
+def may_be_one(start: bytes) -> bool:
+    """Return whether a text may be one array, or one object that holds an array or goes over several lines.
+
+    :param start: the text from its beginning, without white space before it.
+    """
+    return start.startswith(b"[") or (start.startswith(b"{") and (is_open(start) or _DATA in start))
+
+
+def is_open(start: bytes) -> bool:
+    """Return whether the first line of an object is not all of it.
+
+    :param start: the text, from its first brace on.
+    """
+    first, line_break, _rest = start.partition(b"\n")
+    return bool(line_break) and first.rstrip().endswith(_OPEN_ENDS)
 
 
 class Lines:

@@ -8,8 +8,7 @@ from itertools import chain
 from typing import Final
 
 from tidepool_ingest.deep_json import loads
-from tidepool_ingest.formats import json_array
-from tidepool_ingest.formats.lines import Lines
+from tidepool_ingest.formats.lines import Lines, may_be_one
 from tidepool_ingest.formats.reader import Block, Reader
 from tidepool_ingest.model.decode import VALUES_MAX
 from tidepool_ingest.staging.errors import BatchError
@@ -44,8 +43,13 @@ def split_as_it_begins(pieces: Iterable[bytes], file_number: int | None = None) 
         if not start.isspace():
             break
     text = chain((start,), stream)
-    is_one = json_array.JsonArrayReader.recognizes(start.lstrip())
-    return json_array.split(text, file_number) if is_one else split(text, file_number)
+    if may_be_one(start.lstrip()):
+        # Loaded only here, for its patterns: most files are lines.
+        from tidepool_ingest.formats import json_array
+
+        if json_array.JsonArrayReader.recognizes(start.lstrip()):
+            return json_array.split(text, file_number)
+    return split(text, file_number)
 
 
 def split(pieces: Iterable[bytes], file_number: int | None = None) -> Iterator[Block]:

@@ -14,12 +14,12 @@ from tidepool_ingest.model import validate_lines
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.digests import content_digest
 from tidepool_ingest.prepare.record_checks import RecordChecker
-from tidepool_ingest.staging.edits import Edits
 from tidepool_ingest.staging.source_file import SourceFile, files_of
 
 if TYPE_CHECKING:
     from upath import UPath
 
+    from tidepool_ingest.staging.edits import Edits
     from tidepool_ingest.staging.manifest import Manifest, RecordEdits
 
 
@@ -42,9 +42,9 @@ class RecordReader:
         plain: PlainFiles | None = None,
         context: ReadingContext | None = None,
     ) -> None:
-        self._edits = Edits(edits) if edits else None
+        self._edits = _edits_of(edits) if edits else None
+        self._uncounted = _edits_of(edits) if edits else None
         self._plain = plain or PlainFiles(())
-        self._uncounted = Edits(edits) if edits else None
         self._checker = checker or RecordChecker()
         units_are_given = bool(edits and edits.glucose_units)
         context = context or ReadingContext()
@@ -120,3 +120,10 @@ class RecordReader:
         if datum is None or self._checker.check_record(datum, ()).rejected:
             return None
         return Candidate(text, content_digest(text, datum))
+
+
+def _edits_of(edits: RecordEdits) -> Edits:
+    # Loaded only here, for its patterns: most batches are sent as they are.
+    from tidepool_ingest.staging.edits import Edits
+
+    return Edits(edits)

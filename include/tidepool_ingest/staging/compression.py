@@ -6,8 +6,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-import zstandard
-
 from tidepool_ingest.staging.errors import BatchError
 
 Compression = Literal["gz", "zst", "none"]
@@ -181,6 +179,8 @@ def _gunzip(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]
 
 def _unzstd(blocks: Iterable[bytes], file_number: int | None) -> Iterator[bytes]:
     """Expand a zstd file of one or more frames."""
+    import zstandard  # loaded only here: few files are of its kind
+
     expansion = _Expansion(file_number)
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW_BYTES)
     frame = decompressor.decompressobj()
