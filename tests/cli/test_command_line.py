@@ -119,6 +119,13 @@ def test_the_installed_command_ends_with_its_code(tmp_path: Path) -> None:
     )
 
 
+def test_only_the_parser_of_the_command_is_made(run: Run) -> None:
+    commands: Any = next(action for action in parser("validate")._actions if action.dest == "command")
+
+    assert list(commands.choices) == ["validate"]
+    assert COMMANDS["inspect"] in run("--help", "validate").out
+
+
 def test_help_comes_without_loading_what_the_commands_need() -> None:
     loaded = subprocess.run(
         [

@@ -94,7 +94,8 @@ class _Parser(argparse.ArgumentParser):
 def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of the command line.
 
-    :param chosen: the command to parse arguments of; only its module is imported.
+    :param chosen: the command to parse arguments of: no other one is known, and only its module is imported.
+        All of them are known, and none imported, where it is none of them.
     """
     root = _Parser(
         prog="tidepool-ingest",
@@ -103,8 +104,8 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary)
+    for name in (chosen,) if chosen in COMMANDS else COMMANDS:
+        command = commands.add_parser(name, help=COMMANDS[name])
         command.epilog = EXIT_CODES
         if name == chosen:
             import_module(f"{__name__}.{name}").describe(command)
@@ -118,7 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the exit code; an error is told in one line on standard error.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    chosen = next((word for word in words if not word.startswith("-")), None)
+    # What stands before a command is of all of them, such as --help.
+    chosen = words[0] if words else None
     _show_anything()
     try:
         with _no_garbage():
