@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tidepool_ingest.client import json_stream
@@ -167,6 +167,9 @@ odd_values = values | st.sampled_from(
 odd_arrays = st.lists(st.dictionaries(names, odd_values, max_size=4), max_size=12)
 
 
+NOT_UTF8 = "it is not UTF-8"
+
+
 def fields_in(text: bytes, size: int) -> list[tuple[Any, Any]] | str:
     try:
         return [(row.id, row.type) for block in blocks_of(pieces(text, size), Some) for row in block]
@@ -193,6 +196,7 @@ def objects_in(text: bytes, size: int) -> list[tuple[Any, Any]] | str:
     spoilt=st.none()
     | st.tuples(st.integers(0, 400), st.sampled_from([b",", b"}", b"]", b'"', b"\xff", b"0", b""])),
 )
+@example([{"\ud800": "},{"}], 1, 8, 2, False, (",", ":"), None, (0, b","))
 def test_fields_are_those_of_the_objects_and_errors_the_same(
     array: list[object],
     size: int,
@@ -214,7 +218,13 @@ def test_fields_are_those_of_the_objects_and_errors_the_same(
     ):
         found = fields_in(text, size)
 
-    assert found == objects_in(text, size)
+    whole = objects_in(text, size)
+    if NOT_UTF8 in (found, whole):
+        # Of two faults, bytes that are no UTF-8 are met first by whoever has the larger piece.
+        assert isinstance(found, str)
+        assert isinstance(whole, str)
+    else:
+        assert found == whole
 
 
 def test_an_object_larger_than_a_block_does_not_slow_down_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

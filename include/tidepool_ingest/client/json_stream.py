@@ -68,9 +68,9 @@ _CUTS_TRIED: Final = 32
 def blocks_of(pieces: Iterable[bytes], kind: type[Fields]) -> Iterator[list[Fields]]:
     """Yield the objects of a JSON array in blocks, and of each some fields only, at a fraction of the cost.
 
-    What :func:`objects_of` takes is taken, and what it refuses is refused for the same reason, but for a
-    number of thousands of digits in another field. A block ends where two objects may be divided; that it is
-    well-formed proves that they are.
+    What :func:`objects_of` takes is taken, and what it refuses is refused, but for a number of thousands of
+    digits in another field. The reason is the same, or one of two that both hold. A block ends where two
+    objects may be divided; that it is well-formed proves that they are.
 
     :param pieces: the array's UTF-8 text, divided anywhere.
     :param kind: has the fields, each with a default.
