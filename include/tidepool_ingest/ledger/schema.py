@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -36,6 +36,8 @@ from sqlalchemy.types import TypeEngine
 
 from tidepool_ingest.errors import Disposition, IngestError, as_sentence
 from tidepool_ingest.texts import problem_of
+
+_Value = TypeVar("_Value")
 
 USER_ID_LENGTH = 36
 """Characters of the longer kind of Tidepool user id, a UUID."""
@@ -142,6 +144,20 @@ class LedgerText(TypeDecorator[str]):
     def coerce_compared_value(self, op: Any, value: Any) -> LedgerText:
         """Take a text of any length to compare with: it equals nothing, on any database."""
         return LedgerText(where=self.where)
+
+
+class DialectSpecific(FunctionElement[_Value]):
+    """An expression that one kind of database is told in other words; all others are told it as it is.
+
+    ``compiles`` gives those words to a class of its own.
+    """
+
+    inherit_cache = True
+
+
+@compiles(DialectSpecific)
+def _as_it_is(element: DialectSpecific[Any], compiler: Any, **more: Any) -> str:
+    return str(compiler.process(element.clauses, **more))
 
 
 class DatabaseNow(FunctionElement[datetime]):

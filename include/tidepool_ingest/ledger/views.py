@@ -9,12 +9,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, String, and_, exists, func, select, union
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from tidepool_ingest.ledger.attention import CAN_WAIT, left_alone, needs_attention
 from tidepool_ingest.ledger.database import Database, batched, distinct
 from tidepool_ingest.ledger.device_days import DeviceDays
-from tidepool_ingest.ledger.schema import batches, chunks, data_sets, device_spans
+from tidepool_ingest.ledger.schema import DialectSpecific, batches, chunks, data_sets, device_spans
 from tidepool_ingest.ledger.states import (
     TERMINAL_STATES,
     BatchState,
@@ -245,16 +244,11 @@ class Uploads:
             return distinct(connection, data_sets.c.dag_id)
 
 
-class _AsciiCase(FunctionElement[str]):
+class _AsciiCase(DialectSpecific[str]):
     """A text in which a search takes capitals for small letters from A to Z only, as SQLite does."""
 
     type = String()
     inherit_cache = True
-
-
-@compiles(_AsciiCase)
-def _as_it_is(element: _AsciiCase, compiler: Any, **more: Any) -> str:
-    return str(compiler.process(element.clauses, **more))
 
 
 @compiles(_AsciiCase, "postgresql")

@@ -8,25 +8,19 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
 from tidepool_ingest.ledger.database import batched
-from tidepool_ingest.ledger.schema import batches, data_sets
+from tidepool_ingest.ledger.schema import DialectSpecific, batches, data_sets
 from tidepool_ingest.ledger.states import DEAD_STATES, BatchState, DataSetState
 from tidepool_ingest.ledger.transitions import write_state
 
 
-class _Likely(FunctionElement[Any]):
+class _Likely(DialectSpecific[Any]):
     """A condition that most rows meet."""
 
     type = NullType()  # it stands as it is, and is compared with nothing
     inherit_cache = True
-
-
-@compiles(_Likely)
-def _as_it_is(element: _Likely, compiler: Any, **more: Any) -> str:
-    return str(compiler.process(element.clauses, **more))
 
 
 @compiles(_Likely, "sqlite")
