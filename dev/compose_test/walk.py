@@ -51,7 +51,7 @@ def start(stack: Stack) -> str:
 def check_before(stack: Stack) -> str:
     """Let the manual's check find nothing; then something, which ``airflow-init`` refuses too."""
     found = stack.in_the_way()
-    require(not found, f"something is in the way: {' '.join(found)}")
+    require(not found, f"something is in the way: {' '.join(found).removesuffix('.')}")
     secret = stack.settings["AIRFLOW_JWT_SECRET"]
     stack.set("AIRFLOW_JWT_SECRET", "short")
     found = stack.in_the_way()
