@@ -68,9 +68,9 @@ _CUTS_TRIED: Final = 32
 def blocks_of(pieces: Iterable[bytes], kind: type[Fields]) -> Iterator[list[Fields]]:
     """Yield the objects of a JSON array in blocks, and of each some fields only, at a fraction of the cost.
 
-    What :func:`objects_of` takes is taken, and what it refuses is refused, but for a number of thousands of
-    digits in another field. The reason is the same, or one of two that both hold. A block ends where two
-    objects may be divided; that it is well-formed proves that they are.
+    What :func:`objects_of` takes is taken, and what it refuses is refused for the same reason, but for a
+    number of thousands of digits in another field. A block ends where two objects may be divided; that it is
+    well-formed proves that they are.
 
     :param pieces: the array's UTF-8 text, divided anywhere.
     :param kind: has the fields, each with a default.
@@ -164,6 +164,8 @@ class _Text:
         self._buffer = ""
         self._offset = 0
         self._ended = False
+        self._goes_on = True
+        """Whether what follows is UTF-8, as far as is known."""
 
     def next_character(self) -> str:
         """Return the next character that is not white space, without consuming it; empty at the end."""
@@ -184,7 +186,7 @@ class _Text:
         needed = 0
         while True:
             buffered = len(self._buffer) - self._offset
-            if buffered >= needed or self._ended:
+            if buffered >= needed or self._ended or not self._goes_on:
                 taken = self._decode_object()
                 if taken is not None:
                     return taken
@@ -205,14 +207,16 @@ class _Text:
         return taken  # type: ignore[no-any-return]  # it begins with a brace
 
     def _read_piece(self) -> bool:
+        if not self._goes_on:
+            raise MalformedArrayError("it is not UTF-8")
         piece = next(self._pieces, None)
         self._ended = piece is None
         try:
             decoded = self._decode(piece or b"", self._ended)
-        except UnicodeDecodeError:
-            decoded = None
-        if decoded is None:
-            raise MalformedArrayError("it is not UTF-8")
+        except UnicodeDecodeError as error:
+            # What comes before is read first: how the text is divided does not change what is wrong with it.
+            decoded = error.object[: error.start].decode()
+            self._goes_on = self._ended = False
         self._buffer = self._buffer[self._offset :] + decoded
         self._offset = 0
         return not self._ended
