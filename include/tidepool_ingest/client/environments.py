@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import urlsplit
 
 from tidepool_ingest.client.errors import TidepoolConfigurationError
@@ -120,7 +119,6 @@ def checked_base(url: str, *, field: str) -> str:
     return base
 
 
-@lru_cache(maxsize=64)  # it is asked before each request
 def is_loopback(host: str) -> bool:
     """Return whether a host name is this machine itself."""
     if host == "localhost":

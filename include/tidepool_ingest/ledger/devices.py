@@ -198,7 +198,7 @@ class Devices:
             batches.c.state.not_in([*SUPERSEDED_STATES, BatchState.WITHDRAWN]),
         )
         with self._database.reading() as connection:
-            found = [batch_row(row) for row in connection.execute(query, _given(batch))]
+            found = [batch_row(row) for row in connection.execute(query)]
         return sorted(found, key=lambda row: (row.order_key, row.id), reverse=True)
 
     def shown_days(self, numbers: Sequence[int], first: date, last: date) -> dict[int, Days]:

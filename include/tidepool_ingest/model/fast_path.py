@@ -70,7 +70,7 @@ class Outline(msgspec.Struct, gc=False):
         return "Outline()"
 
 
-def outline_of(datum: dict[str, Any]) -> Outline:
+def outline_of(datum: Mapping[str, Any]) -> Outline:
     """Return the outline of an accepted record.
 
     :param datum: the record, decoded.

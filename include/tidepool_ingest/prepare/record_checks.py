@@ -15,6 +15,7 @@ from tidepool_ingest.model import (
     deduplicator_named,
     glucose_reading,
 )
+from tidepool_ingest.model.fast_path import outline_of
 from tidepool_ingest.model.gotime import Instant, parse_instant, parse_local_time
 from tidepool_ingest.model.problems import DEVICE_ID_DIFFERS
 from tidepool_ingest.staging.manifest_terms import USUAL_OUTCOME, CheckOutcome
@@ -201,9 +202,7 @@ class RecordChecker:
 
     def _surely_goes(self, datum: Mapping[str, Any]) -> bool:
         """Return whether a datum's deviceTime goes with its time because all in these hours do."""
-        time = datum["time"]
-        offsets = (datum.get("timezoneOffset"), datum.get("conversionOffset"), datum.get("clockDriftOffset"))
-        return time[-1] == "Z" and (datum["deviceTime"][:_HOUR], time[:_HOUR], *offsets) in self._right_hours
+        return datum["time"][-1] == "Z" and _hours_of(outline_of(datum)) in self._right_hours
 
 
 def _hours_of(record: Outline) -> _Hours:

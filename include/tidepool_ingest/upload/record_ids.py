@@ -161,11 +161,9 @@ def _new_ids(data_set_id: str) -> _NewId:
     """Return what :func:`datum_id` is for one data set, with the key hashed once."""
     keyed = blake2b(digest_size=ID_BYTES, key=data_set_id.encode())
 
-    copy = keyed.copy
-
     def new_id(ordinal: int, field: bytes = b"") -> str:
-        own = copy()
-        own.update(b"%d/%b" % (ordinal, field) if field else b"%d/" % ordinal)
+        own = keyed.copy()
+        own.update(b"%d/%b" % (ordinal, field))
         return own.hexdigest()
 
     return new_id
@@ -173,7 +171,7 @@ def _new_ids(data_set_id: str) -> _NewId:
 
 def _with_id(line: bytes, own: str) -> bytes:
     if line.endswith(b"}"):  # an accepted record has a type, so that it is not empty
-        return b'%b,"id":"%b"}' % (line[:-1], own.encode())
+        return line[:-1] + f',"id":"{own}"}}'.encode()
     return with_member(line, "id", f'"{own}"'.encode())
 
 
