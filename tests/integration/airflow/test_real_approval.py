@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import date, timedelta
 from typing import Any
@@ -123,17 +123,29 @@ def end_of(deployment: Deployment, run_id: str) -> str:
     return str(state)
 
 
-def end_once_decided(deployment: Deployment, run_id: str, decision: Decision) -> str:
-    """Answer a run as often as it asks, and return how it ends."""
+def end_once_decided(deployment: Deployment, run_id: str, decision_for: Callable[[str], Decision]) -> str:
+    """Answer a run as often as it asks, and return how it ends.
+
+    :param decision_for: returns what is answered about a batch, by its label.
+    """
     give_up = time.monotonic() + RUN_SECONDS
     while (state := deployment.get(f"/dagRuns/{run_id}")["state"]) in ("queued", "running"):
         for instance in deployment.task_instances(run_id, PREPARE):
-            if instance["state"] == "awaiting_input":
+            if instance["state"] != "awaiting_input":
+                continue
+            asked = question(deployment, instance)
+            if not asked["response_received"]:  # else it was answered, and nobody has noticed yet
                 time.sleep(READING_SECONDS)
-                decide(deployment, instance, decision)
+                decide(deployment, instance, decision_for(label_in(asked)))
         assert time.monotonic() < give_up, deployment.states(run_id)
         time.sleep(0.5)
     return str(state)
+
+
+def label_in(asked: dict[str, Any]) -> str:
+    """Return the label of the batch that a question is about."""
+    label: str = asked["subject"].partition(":")[0]
+    return label
 
 
 def failed_of(deployment: Deployment, run_id: str) -> str:
@@ -167,13 +179,14 @@ def test_each_batch_goes_the_way_that_was_decided(deployment: Deployment) -> Non
 
     for instance in waiting_instances:
         details = question(deployment, instance)
-        label = details["subject"].partition(":")[0]
         assert "10 of 25 records (40.0 %) are rejected" in details["body"]
         assert details["options"] == [decision.answer for decision in Decision]
         assert not [user for user in SAMPLE_USERS if user in str(details)]
-        decide(deployment, instance, DECISIONS[batches[label]])
+        decide(deployment, instance, DECISIONS[batches[label_in(details)]])
 
-    assert end_of(deployment, run_id) == "success", failed_of(deployment, run_id)
+    # On a busy machine, one may be answered so soon that it asks again.
+    ended = end_once_decided(deployment, run_id, lambda label: DECISIONS[batches[label]])
+    assert ended == "success", failed_of(deployment, run_id)
     assert states_of(deployment) == {
         "approved": ("verified", None),
         "rejected": ("held", "declined"),
@@ -230,7 +243,7 @@ def test_nobody_answers_in_time_and_the_batch_stays_held(deployment: Deployment)
             "reset_dag_runs": True,
         },
     )
-    ended = end_once_decided(deployment, run_id, Decision.APPROVE)
+    ended = end_once_decided(deployment, run_id, lambda _label: Decision.APPROVE)
     (prepared,) = deployment.task_instances(run_id, PREPARE)
     assert ended == "success", deployment.log(prepared)
     assert states_of(deployment)["unanswered"] == ("verified", None)
