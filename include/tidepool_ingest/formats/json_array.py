@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NoReturn
 
-from tidepool_ingest.formats.lines import DATA_MEMBER, is_open
+from tidepool_ingest.formats.lines import is_open
 from tidepool_ingest.formats.reader import (
     BLOCK_BYTES,
     BLOCK_RECORDS,
@@ -34,6 +34,7 @@ from tidepool_ingest.staging.splice import SPACE, STRING, STRING_REST, VALUE
 
 _SPACES = b" \t\r\n"
 _MEMBER = STRING + SPACE + rb":" + SPACE + rb"(?:" + VALUE + rb")" + SPACE + rb"," + SPACE
+_DATA = "data"
 
 MAX_WRAPPING_BYTES = 1024 * 1024
 """Most bytes of the object around an array, before it and behind it."""
@@ -70,7 +71,7 @@ def _around_array(member: str) -> re.Pattern[bytes]:
     return re.compile(rb"\{" + SPACE + rb"((?:" + _MEMBER + rb")*?)" + named + rb"\[", re.DOTALL)
 
 
-def wrapped(start: bytes, member: str = DATA_MEMBER) -> int | None:
+def wrapped(start: bytes, member: str = _DATA) -> int | None:
     """Return where the elements begin of the array in a member of an object, ``None`` without one.
 
     :param start: the text, from its first brace on.
@@ -81,9 +82,7 @@ def wrapped(start: bytes, member: str = DATA_MEMBER) -> int | None:
     return match.end() if match and b'"type"' not in match[1] else None
 
 
-def split(
-    pieces: Iterable[bytes], file_number: int | None = None, *, member: str = DATA_MEMBER
-) -> Iterator[Block]:
+def split(pieces: Iterable[bytes], file_number: int | None = None, *, member: str = _DATA) -> Iterator[Block]:
     """Cut the text of one JSON array into its elements.
 
     :param pieces: the text in order.

@@ -17,8 +17,7 @@ from tidepool_ingest.formats.reader import (
     RejectedRow,
 )
 
-DATA_MEMBER: Final = "data"
-"""In which member of an object the array of its records is."""
+_DATA: Final = b'"data"'
 _OPEN_ENDS: Final = (b"{", b"[", b",")
 """How the first line of an object ends that goes over several lines."""
 
@@ -28,8 +27,7 @@ def may_be_one(start: bytes) -> bool:
 
     :param start: the text from its beginning, without white space before it.
     """
-    named = f'"{DATA_MEMBER}"'.encode()
-    return start.startswith(b"[") or (start.startswith(b"{") and (is_open(start) or named in start))
+    return start.startswith(b"[") or (start.startswith(b"{") and (is_open(start) or _DATA in start))
 
 
 def is_open(start: bytes) -> bool:
