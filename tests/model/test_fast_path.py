@@ -7,7 +7,6 @@ import gzip
 import json
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -333,29 +332,61 @@ def test_a_payload_that_go_would_write_too_large_does_not_pass_by_its_line() -> 
 def test_one_thread_alone_makes_the_structs(monkeypatch: pytest.MonkeyPatch) -> None:
     # Two that do crash in msgspec: the process ends without a word.
     others = threading.Barrier(4)
-    made: list[bool] = []
+    making: list[str] = []
+    made: list[str] = []
+    make = fast_path._Decoders._struct_of
 
-    class Decoders:
-        def __init__(self, *, whole: bool) -> None:
-            made.append(whole)
-            for _ in range(1_000):
-                time.sleep(0)  # the others go on, as far as they may
-
-        def records(self, lines: Sequence[bytes]) -> list[Any]:
-            return [None] * len(lines)
+    def struct_of(decoders: fast_path._Decoders, name: str) -> Any:
+        making.append(name)
+        for _ in range(1_000):
+            time.sleep(0)  # the others go on, as far as they may
+        found = make(decoders, name)
+        made.append(name)
+        assert making == made
+        return found
 
     def ask() -> None:
         others.wait()
-        fast_path.surely_valid([b"{}"], whole=True)
+        passed.extend(fast_path.surely_valid(lines, whole=True))
 
-    monkeypatch.setattr(fast_path, "_Decoders", Decoders)
-    fast_path._decoders.cache_clear()
-    try:
-        threads = [threading.Thread(target=ask) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        fast_path._decoders.cache_clear()
-    assert made == [True]
+    monkeypatch.setattr(fast_path._Decoders, "_struct_of", struct_of)
+    monkeypatch.setitem(fast_path._DECODERS, True, fast_path._Decoders(whole=True))
+    lines = [json.dumps(example(name)).encode() for name in ("smbg", "bolus normal", "cbg")]
+    passed: list[Any] = []
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == ["bolus", "cbg", "smbg"]
+    assert len(passed) == 12
+    assert None not in passed
+
+
+def test_structs_of_a_type_are_made_when_its_first_record_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    # All of them take longer than a small batch.
+    decoders = fast_path._Decoders(whole=True)
+    monkeypatch.setitem(fast_path._DECODERS, True, decoders)
+    smbg, wrong, unknown, food = (
+        json.dumps(record).encode()
+        for record in (example("smbg"), example("smbg", {"value": "x"}), {"type": "none"}, example("food"))
+    )
+    assert [record is not None for record in fast_path.surely_valid([smbg, wrong, unknown], whole=True)] == [
+        True, False, False,
+    ]  # fmt: skip
+    assert set(decoders._structs) == {"smbg"}
+    assert [record is not None for record in fast_path.surely_valid([wrong, food, smbg], whole=True)] == [
+        False, True, True,
+    ]  # fmt: skip
+    assert set(decoders._structs) == {"smbg", "food"}
+
+
+@pytest.mark.parametrize("changed", [{"type": ""}, {"type": None}, {}])
+def test_of_one_type_alone_a_record_without_it_does_not_pass(
+    changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fast_path._DECODERS, True, fast_path._Decoders(whole=True))
+    with_type = example("smbg")
+    without = {name: value for name, value in with_type.items() if name != "type"} | changed
+    lines = [json.dumps(record).encode() for record in (with_type, without)]
+    assert [record is not None for record in fast_path.surely_valid(lines, whole=True)] == [True, False]

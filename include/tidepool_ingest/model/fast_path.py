@@ -255,36 +255,44 @@ _CONTAINERS: Final[dict[Kind, Callable[[FieldSpec, Any], Any]]] = {
 # --- The pass ---
 
 
+class _OfType(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+class _OfNoType(msgspec.Struct, gc=False, tag_field="type", tag=""):
+    """Is among the structs of all types, and never passes: of one alone, msgspec lets its tag be missing."""
+
+
+_type_of: Final[Callable[[bytes], _OfType]] = msgspec.json.Decoder(_OfType).decode
+
+_MAKING: Final = Lock()
+"""Held while structs and decoders are made: msgspec crashes where two threads make use of a new struct."""
+
+
+@cache
+def _models_by_type() -> dict[str, list[type[Datum]]]:
+    found: dict[str, list[type[Datum]]] = {}
+    for model in DATUM_MODELS:
+        found.setdefault(literal_fields(model)["type"], []).append(model)
+    return found
+
+
 class _Decoders:
-    """Decodes records into the structs of their types.
+    """Decodes records into the structs of their types, each made when the first record of its type comes.
 
     :param whole: whether only whole records pass.
     """
 
     def __init__(self, *, whole: bool) -> None:
-        families: dict[str, list[type[Datum]]] = {}
-        for model in DATUM_MODELS:
-            families.setdefault(literal_fields(model)["type"], []).append(model)
-        types: list[Any] = []
+        self._whole = whole
+        self._structs: dict[str, Any] = {}
         self._kinds: dict[Any, Callable[[bytes], Any]] = {}
-        self._rests: dict[Any, Callable[..., Any] | None] = {type(None): None}
-        for name, models in families.items():
-            if models[0].kind_field is None:
-                found = _struct(models[0], "type", whole=whole, outer=True)
-                structs: tuple[Any, ...] = (found,)
-            else:
-                kinds = _variant(models, whole=whole, outer=True)
-                structs = get_args(kinds) or (kinds,)
-                found = msgspec.defstruct(name, (), tag_field="type", tag=name)  # reads no more than the type
-                self._kinds[found] = msgspec.json.Decoder(kinds).decode
-                self._rests[found] = _of_kind
-            types.append(found)
-            self._rests |= {struct: struct.__dict__["rest"] for struct in structs}
-        self._decode = msgspec.json.Decoder(reduce(or_, types)).decode
+        self._rests: dict[Any, Callable[..., Any] | None] = {type(None): None, _OfNoType: _never_passes}
+        self._decode: Callable[[bytes], Any] | None = None
 
     def records(self, lines: Sequence[bytes]) -> list[Any]:
         """Decode lines; what does not pass is ``None``."""
-        records = _decoded(self._decode, lines)
+        records = self._decoded(lines)
         rests, kinds = self._rests, self._kinds
         for index, record in enumerate(records):
             rest = rests[type(record)]
@@ -295,6 +303,43 @@ class _Decoders:
         for name in _BLOCK_TIMES:
             _check_times(name, records)
         return records
+
+    def _decoded(self, lines: Sequence[bytes]) -> list[Any]:
+        """Decode lines into structs of which nothing further has been asked, with all structs they need."""
+        records, failed = _decoded(self._decode, lines)
+        if failed and len(self._structs) < len(_models_by_type()):
+            found, _failed = _decoded(_type_of, [lines[index] for index in failed])
+            types = {record.type for record in found if record is not None}
+            if new := types & _models_by_type().keys() - self._structs.keys():
+                records, _failed = _decoded(self._with(new), lines)
+        return records
+
+    def _with(self, types: Iterable[str]) -> Callable[[bytes], Any]:
+        """Make the structs of further types; return what decodes those of all types so far."""
+        with _MAKING:
+            for name in sorted(types):
+                if name not in self._structs:
+                    self._structs[name] = self._struct_of(name)
+            self._decode = msgspec.json.Decoder(reduce(or_, self._structs.values(), _OfNoType)).decode
+            return self._decode
+
+    def _struct_of(self, name: str) -> Any:
+        """Make the structs of a type; return the one that a record of it is decoded into first."""
+        models = _models_by_type()[name]
+        if models[0].kind_field is None:
+            found = _struct(models[0], "type", whole=self._whole, outer=True)
+            self._rests[found] = found.__dict__["rest"]
+            return found
+        kinds = _variant(models, whole=self._whole, outer=True)
+        found = msgspec.defstruct(name, (), tag_field="type", tag=name)  # reads no more than the type
+        self._kinds[found] = msgspec.json.Decoder(kinds).decode
+        self._rests |= {struct: struct.__dict__["rest"] for struct in get_args(kinds) or (kinds,)}
+        self._rests[found] = _of_kind
+        return found
+
+
+def _never_passes(_record: Any, _units: str | None) -> bool:
+    return False
 
 
 def _of_kind(decode: Callable[[bytes], Any], rests: Mapping[Any, Any], line: bytes) -> Any:
@@ -307,15 +352,22 @@ def _of_kind(decode: Callable[[bytes], Any], rests: Mapping[Any, Any], line: byt
     return record if rest is None or rest(record, None) else None
 
 
-def _decoded(decode: Callable[[bytes], Any], lines: Sequence[bytes]) -> list[Any]:
+def _decoded(
+    decode: Callable[[bytes], Any] | None, lines: Sequence[bytes]
+) -> tuple[list[Any], Sequence[int]]:
+    """Decode lines; return what they are, ``None`` where that fails, and the indexes of these."""
+    if decode is None:
+        return [None] * len(lines), range(len(lines))
     records: list[Any] = []
+    failed: list[int] = []
     decoding = map(decode, lines)
     while len(records) < len(lines):
         try:
             records.extend(decoding)  # those before one that cannot be decoded stay
         except FAST_ERRORS:
+            failed.append(len(records))
             records.append(None)
-    return records
+    return records, failed
 
 
 def _check_times(name: str, records: list[Any]) -> None:
@@ -331,13 +383,7 @@ def _check_times(name: str, records: list[Any]) -> None:
             records[index] = None
 
 
-_MAKING: Final = Lock()
-"""Held while structs and decoders are made: msgspec crashes where two threads make use of a new struct."""
-
-
-@cache
-def _decoders(*, whole: bool) -> _Decoders:
-    return _Decoders(whole=whole)
+_DECODERS: Final = {whole: _Decoders(whole=whole) for whole in (True, False)}
 
 
 def surely_valid(lines: Sequence[bytes], *, whole: bool) -> list[Any]:
@@ -348,6 +394,4 @@ def surely_valid(lines: Sequence[bytes], *, whole: bool) -> list[Any]:
         hold what Go does not read.
     :return: for each, the struct of its type; ``None`` if it is not certain.
     """
-    with _MAKING:
-        decoders = _decoders(whole=whole)
-    return decoders.records(lines)
+    return _DECODERS[whole].records(lines)
