@@ -48,10 +48,13 @@ def rest_of(model: type[fields.Record], types: Mapping[str, Any], *, whole: bool
     always = tuple(ask for names, ask in asked if not names)
     by_field = _by_field(optional, asked)
     values_of = _values_of(model)
-    further = tuple(
-        ask for ask in (_asks_always(always, values_of), _asks_if_there(by_field, values_of)) if ask
-    )
     units_of = _units_of(model.glucose_units) if model.glucose_units else None
+    further = _in_turn(
+        _asks_always(always, values_of) if always else None,
+        _asks_if_there(by_field, values_of) if by_field else None,
+    )
+    if further and not (ranges or surely_there or units_of):
+        return further
     keeps_rest = _asks_all(units_of, ranges, surely_there, further)
     if surely_there or always or not by_field or not _is_reading(model, ranges):
         return keeps_rest
@@ -62,14 +65,14 @@ def _asks_all(
     units_of: Callable[[Any], str | None] | None,
     ranges: Sequence[tuple[str, Mapping[str | None, fields.Range]]],
     surely_there: Sequence[tuple[str, Rest]],
-    further: Sequence[Rest],
+    further: Rest | None,
 ) -> Rest:
     """Return what asks everything about a struct.
 
     :param units_of: returns the glucose units that are in force within it, if it has its own.
     :param ranges: of values in those units.
     :param surely_there: what is asked about required fields.
-    :param further: what is asked of the struct.
+    :param further: what asks the rest of the struct.
     """
 
     def keeps_rest(struct: Any, units: str | None) -> bool:
@@ -84,12 +87,29 @@ def _asks_all(
         for name, question in surely_there:
             if not question(getattr(struct, name), units):
                 return False
-        for ask in further:  # noqa: SIM110 - all() would cost more than what is asked
-            if not ask(struct, units):
+        return further is None or further(struct, units)
+
+    return keeps_rest
+
+
+def _in_turn(first: Rest | None, second: Rest | None) -> Rest | None:
+    """Return what asks both, if there are any."""
+    if first is None or second is None:
+        return first or second
+    return lambda struct, units: first(struct, units) and second(struct, units)
+
+
+def _asks_always(asked: Sequence[Rest], values_of: Callable[[Any], dict[str, Any]]) -> Rest:
+    """Return what asks about several values of a struct, whatever is there."""
+
+    def keeps(struct: Any, units: str | None) -> bool:
+        values = values_of(struct)
+        for ask in asked:  # noqa: SIM110 - all() would cost more than what is asked
+            if not ask(values, units):
                 return False
         return True
 
-    return keeps_rest
+    return keeps
 
 
 def _by_field(
@@ -110,28 +130,14 @@ def _nothing(names: Sized) -> tuple[None, ...] | None:
     return (None,) * len(names) if len(names) > 1 else None
 
 
-def _asks_always(asked: Sequence[Rest], values_of: Callable[[Any], dict[str, Any]]) -> Rest | None:
-    """Return what asks about several values of a struct, whatever is there."""
-    if not asked:
-        return None
-
-    def keeps(struct: Any, units: str | None) -> bool:
-        values = values_of(struct)
-        return all(ask(values, units) for ask in asked)
-
-    return keeps
-
-
 def _asks_if_there(
     by_field: Mapping[str, Sequence[tuple[bool, Rest]]], values_of: Callable[[Any], dict[str, Any]]
-) -> Rest | None:
+) -> Rest:
     """Return what asks about optional fields, where they are there.
 
     :param by_field: see :func:`_by_field`.
     :param values_of: returns the values of a struct that are asked about together.
     """
-    if not by_field:
-        return None
     get, nothing = attrgetter(*by_field), _nothing(by_field)
     questions = tuple(map(tuple, by_field.values()))
 
@@ -236,22 +242,31 @@ def _questions(spec: FieldSpec, found: Any, *, whole: bool) -> Iterator[Rest]:
     for limit in spec.limits:
         if type(limit) in _LIMIT_QUESTIONS and not getattr(limit, "ranges", None):
             yield partial(_LIMIT_QUESTIONS[type(limit)], limit)
-    if said := _asked_of_text(spec.limits):
-        yield lambda text, _units: not any(question(text) for question in said)
-    if of_item := _asked_of_text(spec.item_limits):
-        yield lambda texts, _units: not any(question(text) for text in texts for question in of_item)
+    for said in _asked_of_text(spec.limits):
+        yield partial(_says_nothing, said)
+    for said in _asked_of_text(spec.item_limits):
+        yield partial(_says_nothing_of_any, said)
     if spec.kind in _FREE_SIZES and not whole:
         yield _FREE_SIZES[spec.kind]
     if spec.kind is Kind.OBJECTS_MAP:
         yield from (
             partial(_each_rises, limit) for limit in spec.item_limits if isinstance(limit, fields.Rising)
         )
-    if spec.models and any(struct.rest is not None for struct in _structs_in(spec, found)):
-        yield _INNER[spec.kind]
+    rests = {struct: struct.__dict__["rest"] for struct in _structs_in(spec, found)} if spec.models else {}
+    if any(rests.values()):
+        yield _INNER[spec.kind](_rest_inside(rests))
 
 
 def _asked_of_text(limits: Iterable[Any]) -> tuple[Question, ...]:
     return questions_about([limit for limit in limits if isinstance(limit, _ASKED)], None)
+
+
+def _says_nothing(question: Question, text: str, _units: str | None) -> bool:
+    return question(text) is None
+
+
+def _says_nothing_of_any(question: Question, texts: Iterable[str], _units: str | None) -> bool:
+    return not any(map(question, texts))
 
 
 def _is_in_units(limit: fields.InGlucoseUnits, value: float, units: str | None) -> bool:
@@ -299,21 +314,46 @@ _FREE_SIZES: Final[dict[Kind, Rest]] = {
 """Not asked of whole records: the lines of those are short."""
 
 
-def keeps_rest(struct: Any, units: str | None = None) -> bool:
-    """Return whether a struct keeps what it cannot say."""
-    return struct.rest is None or struct.rest(units)
+def _rest_inside(rests: Mapping[Any, Rest | None]) -> Rest:
+    """Return what asks about a struct inside another.
+
+    :param rests: by struct that it may be, what asks about it, if anything does.
+    """
+    if len(rests) == 1:
+        (only,) = filter(None, rests.values())
+        return only
+
+    def keeps_rest(struct: Any, units: str | None) -> bool:
+        rest = rests[type(struct)]
+        return rest is None or rest(struct, units)
+
+    return keeps_rest
 
 
-def _all_keep_rest(structs: Iterable[Any], units: str | None) -> bool:
-    return all(struct.rest is None or struct.rest(units) for struct in structs)
+def _of_each(rest: Rest) -> Rest:
+    """Return what asks about each struct of a list."""
+
+    def keep_rest(structs: Iterable[Any], units: str | None) -> bool:
+        for struct in structs:  # noqa: SIM110 - all() would cost more than most that is asked
+            if not rest(struct, units):
+                return False
+        return True
+
+    return keep_rest
 
 
-_INNER: Final[dict[Kind, Rest]] = {
-    Kind.OBJECT: keeps_rest,
-    Kind.VARIANT: keeps_rest,
-    Kind.OBJECTS: _all_keep_rest,
-    Kind.OBJECT_MAP: lambda objects, units: _all_keep_rest(objects.values(), units),
-    Kind.OBJECTS_MAP: lambda lists, units: all(_all_keep_rest(items, units) for items in lists.values()),
+def _of_values_in(rest: Rest) -> Rest:
+    """Return what asks about each value of an object whose names people made up."""
+    of_each = _of_each(rest)
+    return lambda objects, units: of_each(objects.values(), units)
+
+
+_INNER: Final[dict[Kind, Callable[[Rest], Rest]]] = {
+    Kind.OBJECT: lambda rest: rest,
+    Kind.VARIANT: lambda rest: rest,
+    Kind.OBJECTS: _of_each,
+    Kind.OBJECT_MAP: _of_values_in,
+    Kind.OBJECTS_MAP: lambda rest: _of_values_in(_of_each(rest)),
 }
 
 
@@ -331,7 +371,7 @@ def _values_of(model: type[fields.Record]) -> Callable[[Any], dict[str, Any]]:
         for spec in fields_of(model)
         if spec.name not in literals and (model.rules or spec.name in related)
     ]
-    getters = [(name, attrgetter(name)) for name in names]
+    get = attrgetter(*names, "__class__")  # with one more, of which there is always one: several in any case
     parsers = [
         (spec.name, limit.parse)
         for spec in fields_of(model)
@@ -340,8 +380,7 @@ def _values_of(model: type[fields.Record]) -> Callable[[Any], dict[str, Any]]:
 
     def values_of(struct: Any) -> dict[str, Any]:
         values: dict[str, Any] = dict(literals)
-        for name, get in getters:
-            value = get(struct)
+        for name, value in zip(names, get(struct), strict=False):
             if value is not None:
                 values[name] = value
         for name, parse in parsers:
