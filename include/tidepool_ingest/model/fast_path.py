@@ -300,8 +300,9 @@ class _Decoders:
                 records[index] = _of_kind(kinds[type(record)], rests, lines[index])
             elif rest is not None and not rest(record, None):
                 records[index] = None
+        there = [record for record in records if record is not None]
         for name in _BLOCK_TIMES:
-            _check_times(name, records)
+            _check_times(name, records, there)
         return records
 
     def _decoded(self, lines: Sequence[bytes]) -> list[Any]:
@@ -370,10 +371,12 @@ def _decoded(
     return records, failed
 
 
-def _check_times(name: str, records: list[Any]) -> None:
-    """Let only those records pass of which one time is a sure one, or not there."""
+def _check_times(name: str, records: list[Any], there: Sequence[Any]) -> None:
+    """Let only those records pass of which one time is a sure one, or not there.
+
+    :param there: those that may pass.
+    """
     get, sure, all_sure = _BLOCK_TIMES[name]
-    there = [record for record in records if record is not None]
     times = [time for time in map(get, there) if time is not None]
     text = "\n".join((*times, ""))
     if all_sure.fullmatch(text) and text.count("\n") == len(times):

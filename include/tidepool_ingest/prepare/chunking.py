@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate, takewhile
 
 from tidepool_ingest.options import CHUNK_BYTES
+from tidepool_ingest.prepare.days import MOMENT
 from tidepool_ingest.staging.work_area import AcceptedWriter, SourceRange
 
 
@@ -64,24 +65,25 @@ class Chunking:
         self._lines: list[bytes] = []
         self._bytes = 0
         self._plain = True
-        self._moments: list[str] = []
+        self._times: list[str] = []
         self.spans: list[tuple[str, str]] = []
         """The first and the last moment of each chunk of whose records the moments are known."""
 
-    def add(self, lines: Sequence[bytes], *, plain: bool, moments: Sequence[str] = ()) -> None:
+    def add(self, lines: Sequence[bytes], *, plain: bool, times: Sequence[str] = ()) -> None:
         """Put records into chunks; their source positions must already be in :attr:`places`.
 
         :param lines: the records.
         :param plain: whether none of them has an identifier or an embedded datum.
-        :param moments: when they are, if that is to be known of all chunks.
+        :param times: when they are, as :func:`~tidepool_ingest.prepare.days.in_utc` has it, if that is to be
+            known of all chunks.
         """
         while lines:
             fitting, size = self._fitting(lines)
             self._lines += fitting
             self._bytes += size
             self._plain = self._plain and plain
-            self._moments += moments[: len(fitting)]
-            lines, moments = lines[len(fitting) :], moments[len(fitting) :]
+            self._times += times[: len(fitting)]
+            lines, times = lines[len(fitting) :], times[len(fitting) :]
             if lines or len(self._lines) >= self._chunk_records:
                 self.finish()
 
@@ -102,9 +104,9 @@ class Chunking:
         if self._lines:
             places = self.places.take(len(self._lines))
             self._writer.write(self._lines, plain=self._plain, places=places)
-            if self._moments:
-                self.spans.append((min(self._moments), max(self._moments)))
-        self._lines, self._bytes, self._plain, self._moments = [], 0, True, []
+            if self._times:
+                self.spans.append((min(self._times)[:MOMENT], max(self._times)[:MOMENT]))
+        self._lines, self._bytes, self._plain, self._times = [], 0, True, []
 
 
 def _size(lines: Sequence[bytes]) -> int:

@@ -41,16 +41,11 @@ class RecordDays:
 
         :param data: the records, decoded.
         """
-        self.add(map(_TIME, data), map(_TYPE, data))
+        self.add(in_utc(list(map(_TIME, data))), map(_TYPE, data))
 
     def add(self, times: Iterable[str], kinds: Iterable[str]) -> None:
-        """Count accepted records of which the times and, in the same order, the types are known."""
-        times = list(times)
-        if set(map(_LAST_CHARACTER, times)) <= {"Z"}:
-            hours = list(map(_HOUR, times))
-        else:
-            hours = [_HOUR(time) if time[-1] == "Z" else _utc_hour(time) for time in times]
-        self._counts.update(zip(hours, kinds, strict=True))
+        """Count accepted records of which the types are known, and the times or moments in UTC."""
+        self._counts.update(zip(map(_HOUR, times), kinds, strict=True))
         if len(self._counts) > _MOST_HOURS:
             self._put_together()
 
@@ -133,12 +128,6 @@ def utc_day(time: str) -> date:
     return _instant_of(time).utc_date
 
 
-def _utc_hour(time: str) -> str:
-    """Return the day and hour of an accepted time in UTC, as :data:`_HOUR` does of one that is in UTC."""
-    instant = _instant_of(time)
-    return f"{instant.utc_date}T{instant.moment[0] % (24 * 60 * 60) // (60 * 60):02}"
-
-
 def _instant_of(time: str) -> Instant:
     instant = parse_instant(time)
     if instant is None:
@@ -155,6 +144,11 @@ def moment_of(time: str) -> str:
     return f"{instant.utc_date}T{minutes // 60:02}:{minutes % 60:02}:{second:02}"
 
 
-def moments_of(times: Sequence[str]) -> list[str]:
-    """Return the same of several times, which costs no call for each."""
-    return [time[:MOMENT] if time[-1] == "Z" else moment_of(time) for time in times]
+def in_utc(times: Sequence[str]) -> Sequence[str]:
+    """Return accepted times as texts in UTC, each of which begins with its moment.
+
+    Most are in UTC, and are passed on as they are: that costs no call for each.
+    """
+    if set(map(_LAST_CHARACTER, times)) <= {"Z"}:
+        return times
+    return [time if time[-1] == "Z" else f"{moment_of(time)}Z" for time in times]

@@ -30,7 +30,7 @@ from tidepool_ingest.model.deduplicators import NORMAL, deduplicator_named
 from tidepool_ingest.model.verdict import object_in
 from tidepool_ingest.options import RunOptions
 from tidepool_ingest.prepare.chunking import Chunking
-from tidepool_ingest.prepare.days import DAY, RecordDays, moment_of, moments_of
+from tidepool_ingest.prepare.days import DAY, MOMENT, RecordDays, in_utc, moment_of
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest
 from tidepool_ingest.staging.work_area import Chunk, Part, PreparedBatch, SourceRange, Whole, WorkArea
@@ -90,14 +90,12 @@ class TimedRecords(NamedTuple):
 
     :param lines: the records.
     :param kinds: their types.
-    :param times: their times as accepted.
     :param moments: their times in UTC, to the second.
     :param embedded: the moments of the data embedded in a record, by its index.
     """
 
     lines: list[bytes]
     kinds: list[str]
-    times: list[str]
     moments: list[str]
     embedded: dict[int, tuple[str, ...]]
 
@@ -133,7 +131,7 @@ def timed_records(work: WorkArea, chunk: Chunk) -> TimedRecords:
             if datum is None:
                 raise ValueError("an accepted record is no object")
             embedded[index] = tuple(moment_of(datum[name]["time"]) for name in embedded_data(datum))
-    return TimedRecords(lines, kinds, times, moments_of(times), embedded)
+    return TimedRecords(lines, kinds, [time[:MOMENT] for time in in_utc(times)], embedded)
 
 
 @dataclass(frozen=True)
@@ -316,7 +314,7 @@ def _write_part(
             chunking.add(kept, plain=chunk.plain)
             records += len(kept)
             if not is_of_days:
-                days.add(compress(found.times, inside), compress(found.kinds, inside))
+                days.add(compress(found.moments, inside), compress(found.kinds, inside))
                 rows += len(kept) + sum(len(data) for index, data in found.embedded.items() if inside[index])
         chunking.finish()
     if sum(days.by_type().values()) != records:

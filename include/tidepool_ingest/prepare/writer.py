@@ -17,7 +17,7 @@ from tidepool_ingest.model.deduplicators import CONTINUOUS
 from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.chunking import Chunking
 from tidepool_ingest.prepare.classify import JudgedBlock, RecordClassifier
-from tidepool_ingest.prepare.days import RecordDays, moments_of
+from tidepool_ingest.prepare.days import RecordDays, in_utc
 from tidepool_ingest.prepare.feeds.classify import FeedClassifier
 from tidepool_ingest.prepare.parts import Spread, split_into_parts
 from tidepool_ingest.prepare.reading import RecordReader
@@ -71,8 +71,8 @@ def _written(batch: StagedBatch, work: WorkArea, chunk_records: int, spread: Spr
         accepted = stack.enter_context(work.accepted_writer())
         quarantine = stack.enter_context(work.quarantine_writer())
         writer = RecordWriter(accepted, quarantine, chunk_records, spread)
-        for block in reader:
-            with collector_paused():
+        with collector_paused():
+            for block in reader:
                 writer.add(block, classifier.classify(block.lines))
         writer.finish()
         if not (manifest.edits and manifest.edits.glucose_units):
@@ -177,11 +177,11 @@ class RecordWriter:
                 if record.accepted:
                     _count(self._warnings, record.datum, (Problem(warning, ""),))
         lines, records = found.to_upload()
-        times = list(map(_TIME, records))
+        times = in_utc(list(map(_TIME, records)))
         self._days.add(times, map(_TYPE, records))
         self.guard.add(readings_of(records))
         is_plain = not any(record.embedded or record.has_own_id for record in exceptions)
-        self._chunking.add(lines, plain=is_plain, moments=moments_of(times) if self._spread else ())
+        self._chunking.add(lines, plain=is_plain, times=times if self._spread else ())
 
     def finish(self) -> None:
         """Write what is left."""
