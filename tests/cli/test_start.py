@@ -67,7 +67,12 @@ SPARED = {
     "validate": NEVER | NO_LEDGER | NO_STORAGE | NOTHING,
     "inspect": NEVER | NO_LEDGER | NO_STORAGE,
     "stage": NEVER | NO_LEDGER,
-    "sessions": NEVER | {"fsspec": "no file is looked for", "pydantic": "there is no manifest"},
+    "sessions": NEVER
+    | {
+        "fsspec": "no file is looked for",
+        "pydantic": "there is no manifest",
+        "sqlalchemy.dialects.postgresql": "the ledger is in SQLite",
+    },
 }
 
 WATCHED = """

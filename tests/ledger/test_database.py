@@ -25,7 +25,7 @@ from tidepool_ingest.ledger.database import (
     alembic_config,
     ledger_url,
 )
-from tidepool_ingest.ledger.schema import metadata
+from tidepool_ingest.ledger.schema import WHERE, metadata
 
 
 def test_migrations_lead_to_the_tables_of_the_schema(ledger: Ledger) -> None:
@@ -45,10 +45,10 @@ def test_indexes_of_some_rows_only_are_those_of_the_schema(ledger: Ledger) -> No
     """Alembic compares no conditions of indexes."""
     kind = f"{ledger.database.engine.dialect.name}_where"
     wanted = {
-        index.name: plain(index.dialect_kwargs[kind])
+        index.name: plain(index.info[WHERE])
         for table in metadata.tables.values()
         for index in table.indexes
-        if index.dialect_kwargs.get(kind) is not None
+        if WHERE in index.info
     }
     with ledger.database.reading() as connection:
         found = {

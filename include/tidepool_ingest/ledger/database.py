@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -28,7 +28,6 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import (
     ArgumentError,
@@ -45,6 +44,7 @@ from tidepool_ingest.privacy import keep_private
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from sqlalchemy.dialects import postgresql, sqlite
 
 
 class LedgerConfigurationError(IngestError):
@@ -414,7 +414,7 @@ def now_of(connection: Connection) -> datetime:
 _NOW = select(NOW)
 
 
-InsertOf = Callable[..., postgresql.Insert | sqlite.Insert]
+InsertOf: TypeAlias = "Callable[..., postgresql.Insert | sqlite.Insert]"
 """A dialect's ``insert``: only these know ``ON CONFLICT``."""
 
 
@@ -423,7 +423,30 @@ def for_each_dialect(made_of: Callable[[InsertOf], Executable]) -> Mapping[str, 
 
     :param made_of: returns the statement, given the dialect's ``insert``.
     """
-    return {"postgresql": made_of(postgresql.insert), "sqlite": made_of(sqlite.insert)}
+    return _ForEachDialect(made_of)
+
+
+class _ForEachDialect(dict[str, Executable]):
+    """Makes the statement of a dialect when it is first asked for."""
+
+    def __init__(self, made_of: Callable[[InsertOf], Executable]) -> None:
+        super().__init__()
+        self._made_of = made_of
+
+    def __missing__(self, dialect: str) -> Executable:
+        made = self[dialect] = self._made_of(_insert_of(dialect))
+        return made
+
+
+def _insert_of(dialect: str) -> InsertOf:
+    # Loaded only here: a ledger is in one database, and PostgreSQL's dialect takes longer than a query.
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert
 
 
 def batched(items: Sequence[T]) -> Iterable[Sequence[T]]:

@@ -27,7 +27,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    text,
 )
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.ext.compiler import compiles
@@ -53,6 +52,12 @@ bytes of a row."""
 
 LENGTH = "length"
 """Key of a text column's ``info``: characters that it may hold, where its type does not say."""
+
+WHERE = "where"
+"""Key of an index's ``info``: the condition of the rows that are in it, where not all are.
+
+Given as an argument of each dialect, it would load both of them; the migrations make the indexes.
+"""
 
 AutoId = BigInteger().with_variant(Integer, "sqlite")
 """A primary key that counts by itself; SQLite does that for INTEGER only."""
@@ -266,13 +271,10 @@ batches = Table(
         "ix_batches_day_not_clean",
         *("day", "user_id", "device_id", "api_host", "data_set_type", "state", "reason", "dismissed"),
         *("quarantined", "part_of"),
-        sqlite_where=text(NOT_CLEAN),
-        postgresql_where=text(NOT_CLEAN),
+        info={WHERE: NOT_CLEAN},
     ),
     # Of whole batches only: those are counted and looked for by their state.
-    Index(
-        None, "state", "id", sqlite_where=text("part_of IS NULL"), postgresql_where=text("part_of IS NULL")
-    ),
+    Index(None, "state", "id", info={WHERE: "part_of IS NULL"}),
     Index(None, "reason"),
     Index(None, "purged", "updated_at"),
     Index(None, "part_of", "part"),
