@@ -14,7 +14,7 @@ from tidepool_ingest.ledger import FileDigests, check_found_texts
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, StagedFile, content_key
-from tidepool_ingest.staging.storage import fingerprint, info_of, reading, sha256_of
+from tidepool_ingest.staging.storage import StoragePath, fingerprint, info_of, reading, sha256_of
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -204,11 +204,11 @@ def folder_of(root: UPath, day: date, user_id: str, batch_id: str) -> BatchFolde
     return BatchFolder.at(root, f"{day.isoformat()}/{user_id}/{batch_id}")
 
 
-def _digest(path: UPath, number: int, file: StagedFile, digests: FileDigests) -> str:
+def _digest(path: StoragePath, number: int, file: StagedFile, digests: FileDigests) -> str:
     return _read_digest(path, number, digests) if file.sha256 is None else file.sha256
 
 
-def _read_digest(path: UPath, number: int, digests: FileDigests) -> str:
+def _read_digest(path: StoragePath, number: int, digests: FileDigests) -> str:
     with reading(file_number=number):
         info = info_of(path)
     return digests.digest_of(str(path), fingerprint(info)[:255], lambda: sha256_of(path, file_number=number))

@@ -66,7 +66,7 @@ NOTHING = {
 SPARED = {
     "validate": NEVER | NO_LEDGER | NO_STORAGE | NOTHING,
     "inspect": NEVER | NO_LEDGER | NO_STORAGE,
-    "stage": NEVER | NO_LEDGER,
+    "stage": NEVER | NO_LEDGER | NO_STORAGE,
     "sessions": NEVER
     | {
         "fsspec": "no file is looked for",

@@ -155,10 +155,10 @@ def at_home(text: str) -> str:
 # ---------------------------------------------------------------- staging and data files
 
 
-def given_folder(folder: StoragePath) -> UPath:
+def given_folder(folder: StoragePath) -> StoragePath:
     """Return a batch folder that lies outside staging, where its path may lead through links."""
     local = local_path(folder)
-    return as_upath(folder if local is None else local.resolve())
+    return folder if local is None else local.resolve()
 
 
 def add_root(command: argparse.ArgumentParser) -> None:

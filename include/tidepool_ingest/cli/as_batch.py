@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from upath import UPath
-
-from tidepool_ingest.cli.arguments import CommandError, given_folder, place
+from tidepool_ingest.cli.arguments import CommandError, file_place, given_folder
 from tidepool_ingest.cli.device import data_set_of, edits_of, says_device
 from tidepool_ingest.cli.given import about
 from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, read_manifest
@@ -22,7 +20,7 @@ from tidepool_ingest.staged_batch import named
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, RecordChecks, RecordEdits, StagedFile
-from tidepool_ingest.staging.storage import StoragePath, as_upath, local_path
+from tidepool_ingest.staging.storage import StoragePath, local_path
 
 
 def described(options: argparse.Namespace) -> Manifest:
@@ -39,7 +37,7 @@ def described(options: argparse.Namespace) -> Manifest:
         raise CommandError(
             "--like says what the batch is.", "Leave the options of a device, a time zone and edits out."
         )
-    batch = given_folder(place(options.like))
+    batch = given_folder(file_place(options.like))
     with about(options.like, batch):
         manifest = read_manifest(batch, None)
         if any(FORMATS[file.format].has_own_rows for file in manifest.files):
@@ -90,12 +88,12 @@ def name_of(path: StoragePath) -> str:
     return named(staged) if staged else "of this folder"
 
 
-def _absolute(path: StoragePath) -> UPath:
+def _absolute(path: StoragePath) -> StoragePath:
     local = local_path(path)
-    return as_upath(path if local is None else local.absolute())
+    return path if local is None else local.absolute()
 
 
-def _staged_at(folder: UPath) -> BatchFolder | None:
+def _staged_at(folder: StoragePath) -> BatchFolder | None:
     """Return the batch folder if it is where staging has them, else ``None``."""
     day, user = folder.parent.parent, folder.parent
     try:

@@ -18,8 +18,6 @@ from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import GIVEN, WATCHED, StoragePath, read_at_most
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from tidepool_ingest.formats.tidepool_export.telling import ExportSigns
     from tidepool_ingest.staging.manifest import Manifest, StagedFile
 
@@ -142,7 +140,7 @@ TABLE_FORMAT: Final = "table"
 """The format of tables whose mapping a person has written."""
 
 
-def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
+def read_manifest(folder: StoragePath, folder_user_id: str | None) -> Manifest:
     """Read the manifest of a batch, which may only name formats that have a reader.
 
     :param folder: the batch folder.
@@ -164,7 +162,7 @@ def read_manifest(folder: UPath, folder_user_id: str | None) -> Manifest:
     return manifest.model_copy(update={"files": files})
 
 
-def _with_mapping(folder: UPath, number: int, file: StagedFile) -> StagedFile:
+def _with_mapping(folder: StoragePath, number: int, file: StagedFile) -> StagedFile:
     """Return a file with the mapping of its table in the place of the mapping's file name."""
     if FORMATS[file.format].options.isdisjoint({"table"}):
         return file

@@ -15,10 +15,9 @@ from tidepool_ingest.model.verdict import collector_paused
 from tidepool_ingest.prepare.digests import content_digest
 from tidepool_ingest.prepare.record_checks import RecordChecker
 from tidepool_ingest.staging.source_file import SourceFile, files_of
+from tidepool_ingest.staging.storage import StoragePath
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from tidepool_ingest.staging.edits import Edits
     from tidepool_ingest.staging.manifest import Manifest, RecordEdits
 
@@ -53,7 +52,7 @@ class RecordReader:
         )
 
     @classmethod
-    def of(cls, manifest: Manifest, folder: UPath) -> RecordReader:
+    def of(cls, manifest: Manifest, folder: StoragePath) -> RecordReader:
         """Return the reader of a batch.
 
         :param manifest: its manifest.

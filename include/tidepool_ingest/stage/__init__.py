@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
@@ -48,9 +48,6 @@ from tidepool_ingest.staging.storage import (
     write_whole,
 )
 from tidepool_ingest.texts import first_problem, problem_of, without_padding
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 RECORDS_NAME = "records.ndjson.gz"
 """Name of the data file of a staged batch."""
@@ -209,7 +206,7 @@ class Spool:
 
 def stage(
     source: StoragePath,
-    root: UPath,
+    root: StoragePath,
     user_id: str,
     *,
     day: date | None = None,
@@ -314,7 +311,7 @@ def _fill(spool: Spool, source: SourceFile, signs: ExportSigns) -> None:
 
 def batch_folders(
     contents: Sequence[str],
-    root: UPath,
+    root: StoragePath,
     user_id: str,
     day: date,
     batch_id: str | None,

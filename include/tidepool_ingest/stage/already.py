@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from tidepool_ingest.formats import read_manifest
 from tidepool_ingest.staging.batches import LISTINGS_AT_ONCE, BatchFolder, batches_of, days
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.manifest import Manifest, content_key
-from tidepool_ingest.staging.storage import sha256_of
-
-if TYPE_CHECKING:
-    from upath import UPath
+from tidepool_ingest.staging.storage import StoragePath, sha256_of
 
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -30,7 +27,7 @@ class AlreadyStaged:
     :param root: the staging root.
     """
 
-    def __init__(self, root: UPath) -> None:
+    def __init__(self, root: StoragePath) -> None:
         self._root = root
         self._batches: dict[str, list[_Batch]] = {}
         self.found: set[BatchFolder] = set()

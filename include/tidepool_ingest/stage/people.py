@@ -20,11 +20,10 @@ from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.stage import SPOOL_BYTES, Output
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile
-from tidepool_ingest.staging.storage import GIVEN, StoragePath, as_upath
+from tidepool_ingest.staging.storage import GIVEN, StoragePath
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
-    from upath import UPath
 
 MAX_PEOPLE: Final = 10_000
 """Most people in one file, and most ids in it that are nobody's; more mean that a column is another one."""
@@ -48,7 +47,7 @@ class Person:
 
     study_id: str = field(repr=False)
     user_id: str = field(repr=False)
-    path: UPath = field(repr=False)
+    path: Path = field(repr=False)
     rows: int
 
 
@@ -202,7 +201,7 @@ class _Splitting:
         for output in self._outputs.values():
             output.flush()
         parts = [
-            Person(key[0], self._users[key[0]], as_upath(output.path), output.records)
+            Person(key[0], self._users[key[0]], output.path, output.records)
             for key, output in self._outputs.items()
         ]
         if not self._rows:

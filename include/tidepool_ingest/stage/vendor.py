@@ -49,7 +49,6 @@ from tidepool_ingest.staging.storage import GIVEN, StoragePath, read_blocks
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
-    from upath import UPath
 
     from tidepool_ingest.stage.people import People
 
@@ -143,7 +142,7 @@ class Description:
 
 def stage_export(
     sources: Sequence[StoragePath],
-    root: UPath,
+    root: StoragePath,
     user_id: str,
     file_format: str,
     description: Description,
@@ -190,7 +189,7 @@ class PeopleHeldError(BatchError):
 
 def stage_people(
     people: People,
-    root: UPath,
+    root: StoragePath,
     description: Description,
     *,
     padding: Counter[str] | None = None,
@@ -246,7 +245,7 @@ class _Staging:
             members = {"user_id": user_id, "data_set": body, "files": one.staged, "staged_at": self._now}
             self._read.append((user_id, sources, one, made_manifest(members | self._optional)))
 
-    def publish(self, root: UPath, already: AlreadyStaged | None) -> list[StagedDevice]:
+    def publish(self, root: StoragePath, already: AlreadyStaged | None) -> list[StagedDevice]:
         """Write all files, then all manifests, of what is not there already."""
         day, batch_id = self._description.day or self._now.date(), self._description.batch_id
         digests: dict[str, list[str]] = {}

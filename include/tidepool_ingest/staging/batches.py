@@ -18,6 +18,7 @@ from tidepool_ingest.staging.local import NotRegularError
 from tidepool_ingest.staging.manifest_terms import MANIFEST_NAME, is_batch_id
 from tidepool_ingest.staging.storage import (
     IN_BATCH,
+    StoragePath,
     entries_of,
     entries_of_root,
     exists,
@@ -65,7 +66,7 @@ class BatchFolder:
     day: date
     user_id: str = field(repr=False)
     batch_id: str = field(repr=False)
-    path: UPath = field(compare=False, repr=False)
+    path: StoragePath = field(compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -78,7 +79,7 @@ class BatchFolder:
         return short_hash(self.name)
 
     @classmethod
-    def at(cls, root: UPath, name: str) -> BatchFolder:
+    def at(cls, root: StoragePath, name: str) -> BatchFolder:
         """Return the batch folder with a given :attr:`name`.
 
         :param root: the staging root.
@@ -131,14 +132,14 @@ class ListedBatch(NamedTuple):
 
 
 def find_batches(
-    root: UPath, first_day: date, last_day: date, ignored: Ignored | None = None
+    root: StoragePath, first_day: date, last_day: date, ignored: Ignored | None = None
 ) -> Iterator[BatchFolder]:
     """List the ready batches of some days as :func:`list_batches` does, without their fingerprints."""
     return (listed.folder for listed in list_batches(root, first_day, last_day, ignored))
 
 
 def list_batches(
-    root: UPath, first_day: date, last_day: date, ignored: Ignored | None = None
+    root: StoragePath, first_day: date, last_day: date, ignored: Ignored | None = None
 ) -> Iterator[ListedBatch]:
     """List the ready batches of some days, ordered by day, user and batch id.
 
@@ -160,7 +161,7 @@ def list_batches(
                 yield ListedBatch(batch, fingerprints[batch.user_id, batch.batch_id])
 
 
-def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
+def days(root: StoragePath, ignored: Ignored | None = None) -> list[date]:
     """Return the date folders of a staging root in order, by one listing.
 
     :param root: the staging root.
@@ -181,7 +182,7 @@ def days(root: UPath, ignored: Ignored | None = None) -> list[date]:
     return sorted(found)
 
 
-def days_with_batches(root: UPath, among: Iterable[date] | None = None) -> list[date]:
+def days_with_batches(root: StoragePath, among: Iterable[date] | None = None) -> list[date]:
     """Return the days that hold a ready batch, stopping at the first one of each day.
 
     Several days are listed at the same time; an object store takes three requests for each.
@@ -196,7 +197,7 @@ def days_with_batches(root: UPath, among: Iterable[date] | None = None) -> list[
         return [day for day, holds in zip(candidates, holding, strict=True) if holds]
 
 
-def batches_of(root: UPath, day: date, user_id: str) -> list[BatchFolder]:
+def batches_of(root: StoragePath, day: date, user_id: str) -> list[BatchFolder]:
     """Return the ready batches of one user in one day folder.
 
     :param root: the staging root.
@@ -212,7 +213,7 @@ def batches_of(root: UPath, day: date, user_id: str) -> list[BatchFolder]:
     return [BatchFolder(day, user_id, name, folder / name) for name in named if _has_manifest(folder / name)]
 
 
-def removed_folders(root: UPath, folders: Iterable[BatchFolder]) -> set[BatchFolder]:
+def removed_folders(root: StoragePath, folders: Iterable[BatchFolder]) -> set[BatchFolder]:
     """Return those batch folders that are certainly not in staging any more.
 
     What cannot be listed counts as there. A staging root without any day is one whose share is not mounted.
@@ -245,7 +246,7 @@ def is_left(root: UPath, address: str) -> bool:
         return False
 
 
-def _is_removed(folder: UPath) -> bool:
+def _is_removed(folder: StoragePath) -> bool:
     try:
         return not _list(folder, IN_BATCH - 1)
     except BatchError as error:
@@ -263,7 +264,7 @@ def _day_of(name: str) -> date | None:
         return None
 
 
-def _list(folder: UPath, below_root: int) -> list[tuple[str, str]]:
+def _list(folder: StoragePath, below_root: int) -> list[tuple[str, str]]:
     """Return each entry's name and type; nothing if the folder does not exist, or is none."""
     with reading():
         try:
@@ -282,7 +283,7 @@ def file_names(folder: BatchFolder) -> list[str]:
     return [name for name, _kind in _list(folder.path, IN_BATCH - 1)]
 
 
-def manifest_fingerprints(root: UPath, day: date) -> dict[BatchFolder, str]:
+def manifest_fingerprints(root: StoragePath, day: date) -> dict[BatchFolder, str]:
     """Return each ready batch of a day with its manifest's fingerprint, by one recursive listing.
 
     :param root: the staging root.
@@ -296,7 +297,7 @@ def manifest_fingerprints(root: UPath, day: date) -> dict[BatchFolder, str]:
     }
 
 
-def _list_day(root: UPath, day: date) -> Listed:
+def _list_day(root: StoragePath, day: date) -> Listed:
     with reading():
         return walked(root / day.isoformat(), IN_BATCH - 3, levels=2)
 
@@ -319,7 +320,9 @@ def _fingerprints(files_of_day: Listed) -> dict[tuple[str, str], str]:
     }
 
 
-def _ready_among(files_of_day: Listed, root: UPath, day: date, ignored: Ignored) -> Iterator[BatchFolder]:
+def _ready_among(
+    files_of_day: Listed, root: StoragePath, day: date, ignored: Ignored
+) -> Iterator[BatchFolder]:
     folder = root / day.isoformat()
     ready: dict[tuple[str, str], bool] = {}
     skipped: dict[str, str] = {}
@@ -346,7 +349,7 @@ def _ready_among(files_of_day: Listed, root: UPath, day: date, ignored: Ignored)
             ignored.add("no-manifest", batch.name)
 
 
-def _has_batch(day_folder: UPath) -> bool:
+def _has_batch(day_folder: StoragePath) -> bool:
     return any(
         _has_manifest(day_folder / user_id / batch_id)
         for user_id in _folders(day_folder, IN_BATCH - 3)
@@ -362,7 +365,7 @@ def _belongs_to_a_folder(name: str) -> bool:
     return not name or (is_user_id(user_id) and len(batch_id) < 2 and all(map(is_batch_id, batch_id)))
 
 
-def _folders(folder: UPath, below_root: int) -> list[str]:
+def _folders(folder: StoragePath, below_root: int) -> list[str]:
     """Return the names of the folders in a folder; none of one that may not be listed."""
     try:
         return [name for name, kind in _list(folder, below_root) if kind == "directory"]
@@ -372,7 +375,7 @@ def _folders(folder: UPath, below_root: int) -> list[str]:
         return []
 
 
-def _has_manifest(batch: UPath) -> bool:
+def _has_manifest(batch: StoragePath) -> bool:
     try:
         return exists(batch / MANIFEST_NAME, IN_BATCH)
     except BatchError as error:
@@ -391,7 +394,7 @@ class Arrivals:
     :param seen: digests of days that were seen before, as in :attr:`seen`.
     """
 
-    def __init__(self, root: UPath, seen: Mapping[str, str] | None = None) -> None:
+    def __init__(self, root: StoragePath, seen: Mapping[str, str] | None = None) -> None:
         self._root = root
         self._fingerprints: dict[date, frozenset[str]] = {}
         self.seen = dict(seen or {})

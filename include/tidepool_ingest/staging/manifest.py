@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn, Self
+from typing import Annotated, Any, Final, Literal, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
@@ -44,11 +44,8 @@ from tidepool_ingest.staging.manifest_terms import (
     StrictJsonError,
     strict_json,
 )
-from tidepool_ingest.staging.storage import read_at_most
+from tidepool_ingest.staging.storage import StoragePath, read_at_most
 from tidepool_ingest.texts import first_problem
-
-if TYPE_CHECKING:
-    from upath import UPath
 
 ORIGIN_TEXT_LENGTH: Final = 100
 """Characters of an origin's id and name (Platform: data/types/common/origin/origin.go)."""
@@ -430,7 +427,7 @@ def content_key(manifest: Manifest, file_digests: Iterable[str], place: str = ""
 
 
 def read_manifest(
-    folder: UPath, folder_user_id: str | None, *, formats: Collection[str] | None = None
+    folder: StoragePath, folder_user_id: str | None, *, formats: Collection[str] | None = None
 ) -> Manifest:
     """Read and check the manifest of a batch folder.
 

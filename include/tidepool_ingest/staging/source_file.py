@@ -16,8 +16,6 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import GIVEN, IN_BATCH, StoragePath, read_blocks
 
 if TYPE_CHECKING:
-    from upath import UPath
-
     from tidepool_ingest.staging.manifest import FileOptions, Manifest, StagedFile
 
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -285,7 +283,7 @@ def given_files(paths: Sequence[tuple[StoragePath, str]], options: FileOptions |
     ]
 
 
-def files_of(manifest: Manifest, folder: UPath) -> list[SourceFile]:
+def files_of(manifest: Manifest, folder: StoragePath) -> list[SourceFile]:
     """Return the files of a batch, none of them opened.
 
     :param manifest: the batch's manifest.

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from upath import UPath
 
 StoragePath: TypeAlias = "UPath | Path"
-"""A path in any storage. What a person has typed may be a plain one of a local disk: to read it, no library
-of other storages is needed, which take long to load."""
+"""A path in any storage. What a person has typed may be a plain one of a local disk: to read or write there,
+no library of other storages is needed, which take long to load."""
 
 LOGGERS = ("fsspec", "s3fs", "aiobotocore", "botocore", "boto3", "s3transfer", "gcsfs", "adlfs", "azure")
 """They, or loggers below them, write the path of each file: user ids, batch ids, file names."""
@@ -102,10 +102,7 @@ WATCHED: Final[ContextVar[Watch | None]] = ContextVar("WATCHED", default=None)
 
 
 def hide_paths() -> None:
-    """Make these libraries log warnings and errors only.
-
-    A logger whose level has been set is left unchanged.
-    """
+    """Make these libraries log warnings and errors only; a logger whose level is set is left unchanged."""
     import logging  # loaded only here: a local disk has none of them
 
     for name in LOGGERS:
@@ -162,6 +159,10 @@ def local_path(path: StoragePath) -> Path | None:
     if protocol is None:  # a plain one
         return cast("Path", path)
     return Path(cast("UPath", path).path) if protocol in _LOCAL_PROTOCOLS else None
+
+
+def _is_in_object_store(path: StoragePath) -> bool:
+    return local_path(path) is None and as_upath(path).protocol in _OBJECT_STORES
 
 
 @contextlib.contextmanager
@@ -287,7 +288,7 @@ def sha256_of(
     return digest.hexdigest()
 
 
-def info_of(path: UPath, below_root: int = IN_BATCH) -> Mapping[str, Any]:
+def info_of(path: StoragePath, below_root: int = IN_BATCH) -> Mapping[str, Any]:
     """Return what the storage says about a file or folder: its size, and what :func:`fingerprint` needs.
 
     :param path: the file.
@@ -296,11 +297,11 @@ def info_of(path: UPath, below_root: int = IN_BATCH) -> Mapping[str, Any]:
     """
     on_disk = local_path(path)
     if on_disk is None:
-        return cast("Mapping[str, Any]", filesystem(path).info(path.path))
+        return cast("Mapping[str, Any]", filesystem(path).info(as_upath(path).path))
     return local.require_regular(local.entry(on_disk, below_root))
 
 
-def exists(path: UPath, below_root: int) -> bool:
+def exists(path: StoragePath, below_root: int) -> bool:
     """Return whether there is anything at a path, if only a link that leads nowhere.
 
     :param path: the path.
@@ -309,7 +310,7 @@ def exists(path: UPath, below_root: int) -> bool:
     with reading():
         on_disk = local_path(path)
         if on_disk is None:
-            return bool(filesystem(path).exists(path.path))
+            return bool(filesystem(path).exists(as_upath(path).path))
         try:
             local.entry(on_disk, below_root)
         except (FileNotFoundError, NotADirectoryError):
@@ -333,7 +334,7 @@ def entries_of(folder: StoragePath, below_root: int) -> dict[str, Info]:
     return {name: info for name, info in named if name and "/" not in name}
 
 
-def entries_of_root(root: UPath) -> dict[str, Info]:
+def entries_of_root(root: StoragePath) -> dict[str, Info]:
     """Return what is in the staging root, as :func:`entries_of` does.
 
     An empty folder holds nothing, and so does a prefix under which a bucket has no object. A folder or bucket
@@ -346,16 +347,16 @@ def entries_of_root(root: UPath) -> dict[str, Info]:
         try:
             entries = entries_of(root, GIVEN)
         except FileNotFoundError:
-            if root.protocol not in _OBJECT_STORES:
+            if not _is_in_object_store(root):
                 raise
-            _require_bucket(root)
+            _require_bucket(as_upath(root))
             return {}
         if not entries:
             _require_no_file(root)
         return entries
 
 
-def is_nowhere(root: UPath) -> bool:
+def is_nowhere(root: StoragePath) -> bool:
     """Return whether a staging root is not there: no such folder, or no object under such a prefix.
 
     :param root: the staging root.
@@ -366,16 +367,16 @@ def is_nowhere(root: UPath) -> bool:
             entries = entries_of(root, GIVEN)
         except FileNotFoundError:
             return True
-    return not entries and root.protocol in _OBJECT_STORES
+    return not entries and _is_in_object_store(root)
 
 
-def _require_no_file(root: UPath) -> None:
+def _require_no_file(root: StoragePath) -> None:
     """Refuse a file, which storage that is no disk lists as if it were what is in it."""
     if local_path(root) is not None:
         return
     found: Info = {}
     with contextlib.suppress(Exception):  # the listing was answered; there may be no more to be asked
-        found = filesystem(root).info(root.path)
+        found = filesystem(root).info(as_upath(root).path)
     if found.get("type") == "file" and not str(found.get("name", "")).endswith("/"):
         raise NotADirectoryError
 
@@ -396,7 +397,7 @@ def names_storage(address: str) -> bool:
     return bool(scheme and (bucket if scheme in _OBJECT_STORES else rest.strip("/")))
 
 
-def walked(folder: UPath, below_root: int, levels: int) -> dict[str, Info]:
+def walked(folder: StoragePath, below_root: int, levels: int) -> dict[str, Info]:
     """Return what is in a folder and in those within it, by the name relative to it.
 
     :param folder: the folder; one that does not exist, or is none, holds nothing.
@@ -408,6 +409,7 @@ def walked(folder: UPath, below_root: int, levels: int) -> dict[str, Info]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, NotRegularError):
             return dict(local.walked(on_disk, below_root, levels))
         return {}
+    folder = as_upath(folder)
     found: dict[str, Info] = filesystem(folder).find(folder.path, detail=True)
     return {_relative(name, folder): info for name, info in found.items()}
 
@@ -417,7 +419,7 @@ def _relative(name: str, folder: UPath) -> str:
     return name.strip("/").removeprefix(folder.path.strip("/")).lstrip("/")
 
 
-def make_folder(path: UPath, mode: int = PRIVATE_FOLDER, *, below_root: int = IN_BATCH - 1) -> None:
+def make_folder(path: StoragePath, mode: int = PRIVATE_FOLDER, *, below_root: int = IN_BATCH - 1) -> None:
     """Make a folder, and those above it, where the storage has folders.
 
     :param path: the folder; nothing happens if it exists.
@@ -428,8 +430,8 @@ def make_folder(path: UPath, mode: int = PRIVATE_FOLDER, *, below_root: int = IN
         on_disk = local_path(path)
         if on_disk is not None:
             local.make_folder(on_disk, below_root, mode)
-        elif path.protocol not in _OBJECT_STORES:
-            filesystem(path).makedirs(path.path, exist_ok=True)
+        elif not _is_in_object_store(path):
+            filesystem(path).makedirs(as_upath(path).path, exist_ok=True)
 
 
 def remove_file(path: UPath) -> None:
@@ -485,7 +487,7 @@ def modified_at(path: UPath) -> datetime | None:
     return found.replace(tzinfo=UTC) if found.tzinfo is None else cast("datetime", found)
 
 
-def remove_folder(path: UPath, *, below_root: int = IN_BATCH - 1) -> None:
+def remove_folder(path: StoragePath, *, below_root: int = IN_BATCH - 1) -> None:
     """Remove a folder with all its contents; nothing happens if it does not exist.
 
     :param path: the folder.
@@ -496,6 +498,7 @@ def remove_folder(path: UPath, *, below_root: int = IN_BATCH - 1) -> None:
         if on_disk is not None:
             local.remove_folder(on_disk, below_root)
             return
+        path = as_upath(path)
         files = filesystem(path).find(path.path)
         if files:
             filesystem(path).rm(files)
@@ -504,7 +507,7 @@ def remove_folder(path: UPath, *, below_root: int = IN_BATCH - 1) -> None:
 
 
 def write_whole(
-    path: UPath, content: bytes, mode: int = PRIVATE_FILE, *, below_root: int = IN_WORK_AREA
+    path: StoragePath, content: bytes, mode: int = PRIVATE_FILE, *, below_root: int = IN_WORK_AREA
 ) -> None:
     """Write a small file so that a reader sees all of it or nothing.
 
@@ -515,7 +518,7 @@ def write_whole(
     """
     if local_path(path) is None:
         with writing():
-            filesystem(path).pipe_file(path.path, content)  # one put
+            filesystem(path).pipe_file(as_upath(path).path, content)  # one put
         return
     with WholeFileWriter(path, mode, below_root=below_root) as file:
         file.write(content)
@@ -532,7 +535,9 @@ class WholeFileWriter:
     :param below_root: how many of its last names lie below the staging root.
     """
 
-    def __init__(self, path: UPath, mode: int = PRIVATE_FILE, *, below_root: int = IN_WORK_AREA) -> None:
+    def __init__(
+        self, path: StoragePath, mode: int = PRIVATE_FILE, *, below_root: int = IN_WORK_AREA
+    ) -> None:
         self._path = path
         self._mode = mode
         self._below_root = below_root
@@ -543,7 +548,7 @@ class WholeFileWriter:
         on_disk = local_path(self._path)
         with writing():
             if on_disk is None:
-                self._file = filesystem(self._path).open(self._path.path, "wb")
+                self._file = filesystem(self._path).open(as_upath(self._path).path, "wb")
             else:
                 self._file = LocalWriter(on_disk, self._below_root, self._mode)
         return self
@@ -585,7 +590,7 @@ class WholeFileWriter:
                 self._file.discard()
             else:
                 self._file.close()
-                filesystem(self._path).rm_file(self._path.path)
+                filesystem(self._path).rm_file(as_upath(self._path).path)
 
 
 def _is_buffered(file: object) -> bool:
