@@ -58,15 +58,20 @@ NOTHING = {
     "pydantic": "there is no manifest",
     "pydantic_core": "few records are validated exactly, without the fast path",
     "tidepool_ingest.staging.manifest": "there is no manifest",
-    "tidepool_ingest.staging.splice": "no record is cut or put together",
     "tidepool_ingest.formats.tidepool_export": "the record names no data set",
     "logging": "nothing is logged",
 }
 
+NO_EXPORT = {
+    "tidepool_ingest.formats.tidepool_export.reader": "the file is no export of Tidepool's",
+    "tidepool_ingest.staging.edits": "no record is changed",
+    "tidepool_ingest.staging.splice": "no record is cut or put together",
+}
+
 SPARED = {
-    "validate": NEVER | NO_LEDGER | NO_STORAGE | NOTHING,
-    "inspect": NEVER | NO_LEDGER | NO_STORAGE,
-    "stage": NEVER | NO_LEDGER | NO_STORAGE,
+    "validate": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT | NOTHING,
+    "inspect": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT,
+    "stage": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT,
     "sessions": NEVER
     | {
         "fsspec": "no file is looked for",

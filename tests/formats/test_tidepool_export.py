@@ -14,7 +14,8 @@ from upath import UPath
 from tests.factories import DAY, DEVICE, NONE, Record, alarm, bolus, cbg, minute_of, readings, wizard
 from tests.world import World
 from tidepool_ingest.formats.tidepool_export import cleaning as links
-from tidepool_ingest.formats.tidepool_export.cleaning import SERVER_OWNED, SHOWN_ONLY, ExportCleaner
+from tidepool_ingest.formats.tidepool_export.cleaning import ExportCleaner
+from tidepool_ingest.formats.tidepool_export.platform_fields import SERVER_OWNED, SHOWN_ONLY
 from tidepool_ingest.ledger import BatchState
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.specification import fields_of

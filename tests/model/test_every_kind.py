@@ -7,8 +7,8 @@ import pytest
 from tests.model.examples import EXAMPLES, GONE, example, verdict
 from tidepool_ingest.model import EMBEDDING_TYPES, masked_pointer, stored_form, validate_datum
 from tidepool_ingest.model.datum import DATUM_MODELS
-from tidepool_ingest.model.fields import SplitOff
-from tidepool_ingest.model.specification import fields_of, literal_fields
+from tidepool_ingest.model.fields import Record, SplitOff
+from tidepool_ingest.model.specification import field_names, fields_of, literal_fields
 
 KINDS = sorted(EXAMPLES)
 TYPES = sorted({record["type"] for record in EXAMPLES.values()})
@@ -26,6 +26,14 @@ def test_the_types_that_embed_another_datum_are_those_whose_models_do() -> None:
         for model in DATUM_MODELS
         if any(spec.limit(SplitOff) for spec in fields_of(model))
     } == EMBEDDING_TYPES
+
+
+@pytest.mark.parametrize("model", DATUM_MODELS)
+def test_the_names_of_fields_are_those_of_what_is_read_of_them(model: type[Record]) -> None:
+    read = {spec.name for spec in fields_of(model)}
+
+    assert len(read) > 10
+    assert field_names(model) == read | literal_fields(model).keys()
 
 
 def test_the_platform_takes_nineteen_types() -> None:

@@ -115,7 +115,7 @@ _ARRAY_FORMAT: Final = "json"
 READERS: Final[dict[str, Entry | type[Reader]]] = {
     NdjsonReader.name: NdjsonReader,
     _ARRAY_FORMAT: Entry("json_array", "JsonArrayReader", may_be=may_be_one),
-    "tidepool-export": Entry("tidepool_export", "TidepoolExportReader", is_recognized=False),
+    "tidepool-export": Entry("tidepool_export.reader", "TidepoolExportReader", is_recognized=False),
     "tidepool-web-export": Entry("tidepool_web_export", "TidepoolWebExportReader", is_recognized=False),
     "table": Entry("table", "TableReader", has_own_rows=True, is_recognized=False),
     "quarantine": Entry("quarantine", "QuarantineReader", in_manifests=False, json_signs=(b"position",)),

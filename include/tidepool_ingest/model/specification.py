@@ -88,6 +88,21 @@ def fields_of(model: type[Record]) -> tuple[FieldSpec, ...]:
     )
 
 
+def field_names(model: type[Record]) -> set[str]:
+    """Return the names of a model's fields, with those that tell kinds apart, as Tidepool spells them.
+
+    No annotation is looked into further than that.
+
+    :param model: the model.
+    """
+    return {
+        tidepool_name(name)
+        for base in model.__mro__
+        for name, text in get_annotations(base).items()
+        if not text.startswith("ClassVar")
+    }
+
+
 @cache
 def literal_fields(model: type[Record]) -> dict[str, str]:
     """Read which texts make an object one of this model.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from tidepool_ingest.codes import explained
-from tidepool_ingest.formats.tidepool_export.cleaning import PLATFORM_FIELDS
+from tidepool_ingest.formats.tidepool_export.platform_fields import PLATFORM_FIELDS
 from tidepool_ingest.guards import Decision, QuarantineLimitError
 from tidepool_ingest.ledger import Rejection
 from tidepool_ingest.model import masked_pointer

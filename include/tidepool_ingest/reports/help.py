@@ -9,6 +9,7 @@ from __future__ import annotations
 
 # Imported for the errors that they declare: a code of any of them may stand in the ledger.
 import tidepool_ingest.client.errors
+import tidepool_ingest.formats.tidepool_export.telling
 import tidepool_ingest.maintenance.erasure
 import tidepool_ingest.maintenance.reconcile
 import tidepool_ingest.options

@@ -19,43 +19,11 @@ from dataclasses import dataclass
 from typing import IO, Any, Final, NamedTuple
 
 from tidepool_ingest.digests import digest_of
+from tidepool_ingest.formats.tidepool_export.platform_fields import HIDDEN_PREFIX, PLATFORM_FIELDS
 from tidepool_ingest.formats.tidepool_export.units import kind_of
 from tidepool_ingest.model import NotDecodableError, decode
 from tidepool_ingest.staging.edits import Edits
 from tidepool_ingest.staging.splice import Cut, Member, cut_member, members, spliced, with_member
-
-SERVER_OWNED: Final = frozenset(
-    {
-        "archivedDatasetId",
-        "archivedTime",
-        "byUser",
-        "createdTime",
-        "createdUserId",
-        "deduplicator",
-        "deletedTime",
-        "deletedUserId",
-        "groupId",
-        "guid",
-        "id",
-        "modifiedTime",
-        "modifiedUserId",
-        "provenance",
-        "revision",
-        "uploadId",
-        "userId",
-    }
-)
-"""What the Platform adds to a record (P: data/types/base.go, data/data_set.go), and jellyfish before it. An
-``id`` sent back would make two records with one identifier."""
-
-SHOWN_ONLY: Final = frozenset({"displayOffset", "localTime", "normalEnd", "normalTime"})
-"""What Tidepool's viewer and export tools compute for display; the Platform reads none of it."""
-
-PLATFORM_FIELDS: Final = SERVER_OWNED | SHOWN_ONLY
-"""Names that are not the model's and yet Tidepool's."""
-
-HIDDEN_PREFIX: Final = "_"
-"""Prefix of fields such as ``_active`` or ``_schemaVersion``, which the Platform manages its records with."""
 
 CARELINK: Final = "carelink"
 """The only ``source`` that the Platform accepts."""
@@ -88,7 +56,7 @@ def is_dropped(name: str, value: Any) -> bool:
     """
     if name == "source":
         return bool(value != CARELINK)
-    return name in SERVER_OWNED or name in SHOWN_ONLY or name.startswith(HIDDEN_PREFIX)
+    return name in PLATFORM_FIELDS or name.startswith(HIDDEN_PREFIX)
 
 
 class LinkKey(NamedTuple):

@@ -25,7 +25,7 @@ from tidepool_ingest.digests import digest_of
 from tidepool_ingest.errors import Fault, of_file
 from tidepool_ingest.formats.holds import FileHeldError
 from tidepool_ingest.formats.reader import Block
-from tidepool_ingest.formats.tidepool_export.cleaning import HIDDEN_PREFIX, PLATFORM_FIELDS
+from tidepool_ingest.formats.tidepool_export.platform_fields import HIDDEN_PREFIX, PLATFORM_FIELDS
 from tidepool_ingest.formats.tidepool_export.web_fields import (
     IN_STRINGS,
     KEPT,
@@ -36,7 +36,7 @@ from tidepool_ingest.formats.tidepool_export.web_fields import (
 from tidepool_ingest.model import NotDecodableError, decode
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.gotime import Instant, parse_instant
-from tidepool_ingest.model.specification import fields_of, literal_fields
+from tidepool_ingest.model.specification import field_names
 
 MS_PER_MINUTE: Final = 60_000
 
@@ -62,10 +62,7 @@ _DOTTED: Final = frozenset(name for name in KEPT if "." in name)
 @cache
 def _known() -> frozenset[str]:
     """Return the names of all fields of Tidepool's."""
-    known = set(PLATFORM_FIELDS)
-    for model in DATUM_MODELS:
-        known.update(literal_fields(model), (spec.name for spec in fields_of(model)))
-    return frozenset(known)
+    return PLATFORM_FIELDS.union(*map(field_names, DATUM_MODELS))
 
 
 @cache

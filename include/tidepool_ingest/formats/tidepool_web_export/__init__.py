@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Final
 
 from tidepool_ingest.formats.reader import Block, ReadingContext, RejectedRow
-from tidepool_ingest.formats.tidepool_export import TidepoolExportReader
 from tidepool_ingest.formats.tidepool_export.cleaning import link_of
+from tidepool_ingest.formats.tidepool_export.reader import TidepoolExportReader
 from tidepool_ingest.formats.tidepool_export.telling import ExportKind, ExportSigns
 from tidepool_ingest.formats.tidepool_export.units import kind_of
 from tidepool_ingest.formats.tidepool_export.web_fields import is_piece

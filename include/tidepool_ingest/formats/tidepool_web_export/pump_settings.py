@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tidepool_ingest.deep_json import dumps
 from tidepool_ingest.digests import digest_of
-from tidepool_ingest.formats.tidepool_export.cleaning import SHOWN_ONLY
+from tidepool_ingest.formats.tidepool_export.platform_fields import SHOWN_ONLY
 from tidepool_ingest.formats.tidepool_export.telling import ExportKindError
 from tidepool_ingest.formats.tidepool_export.web_fields import PIECES, is_piece
 from tidepool_ingest.formats.tidepool_web_export.restoring import (
