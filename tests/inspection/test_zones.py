@@ -18,7 +18,8 @@ from tidepool_ingest.formats.reader import ClockSigns
 from tidepool_ingest.inspection.clocks import Clocks
 from tidepool_ingest.inspection.findings import ZoneFinding
 from tidepool_ingest.inspection.inspecting import Source, inspect_source
-from tidepool_ingest.inspection.zones import find_zone, with_rhythm, zone_of
+from tidepool_ingest.inspection.known_zones import minutes_ahead, rank, zones_told_apart
+from tidepool_ingest.inspection.zones import CANDIDATES_MAX, find_zone, with_rhythm, zone_of
 from tidepool_ingest.local_times import Period
 from tidepool_ingest.staging.manifest import FileOptions
 from tidepool_ingest.staging.source_file import SourceFile
@@ -256,6 +257,23 @@ def test_records_that_state_offsets_tell_the_zone(tmp_path: Path) -> None:
     assert (found.needed, found.used, found.verdict) == (False, NEW_YORK, "fits")
     assert said(found) == [("stated", "for")]
     assert "America/Chicago" not in found.candidates
+
+
+def test_zones_in_which_few_people_live_have_an_order_too() -> None:
+    zones = zones_told_apart()
+
+    assert zones == tuple(sorted(zones, key=lambda zone: (rank(zone), zone)))
+
+
+def test_the_first_zones_that_have_the_stated_offset_are_named(tmp_path: Path) -> None:
+    records = [{"type": "cbg", "time": "2026-01-05T12:00:00Z", "timezoneOffset": 60}]
+    file = SourceFile(UPath(written(tmp_path, "r.ndjson", records)), "ndjson", below_root=GIVEN)
+    noon = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+    fitting = [zone for zone in zones_told_apart() if minutes_ahead(noon.astimezone(ZoneInfo(zone))) == 60]
+
+    assert len(fitting) > CANDIDATES_MAX
+    assert find_zone([file]).candidates == tuple(fitting[:CANDIDATES_MAX])
 
 
 def test_records_that_name_a_zone_tell_it(tmp_path: Path) -> None:

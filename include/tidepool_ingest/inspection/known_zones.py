@@ -54,10 +54,10 @@ class Change(NamedTuple):
 
 @cache
 def zones_told_apart() -> tuple[str, ...]:
-    """Return the zones that the tz database tells apart, none of them an old name of another."""
+    """Return the zones that the tz database tells apart, in their order, and no old names of theirs."""
     table = files("tzdata").joinpath("zoneinfo", "zone1970.tab").read_text(encoding="utf-8")
     named = {line.split("\t")[2].strip() for line in table.splitlines() if line and line[0] != "#"}
-    return tuple(sorted((named | set(BY_PEOPLE)) & timezone_names(), key=rank))
+    return tuple(sorted((named | set(BY_PEOPLE)) & timezone_names(), key=lambda zone: (rank(zone), zone)))
 
 
 def is_big(zone: str) -> bool:

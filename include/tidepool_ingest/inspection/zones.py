@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final, Literal, NamedTuple
 
 from tidepool_ingest.formats.reader import ClockSigns, SteadyClock
@@ -237,12 +237,11 @@ class _Judge:
         return [zone for *_order, zone in sorted(ordered)[:CANDIDATES_MAX]]
 
     def _by_offsets(self) -> list[str]:
-        """Return the zones that have the stated offsets on their days."""
+        """Return the zones that have the stated offsets on their days; no further ones are looked at."""
         total = self._clocks.offsets.total()
         least = AGREEING * total
-        return sorted(
-            (zone for zone in zones_told_apart() if self._agreeing(zone, total - least) >= least), key=rank
-        )[:CANDIDATES_MAX]
+        agreeing = (zone for zone in zones_told_apart() if self._agreeing(zone, total - least) >= least)
+        return list(islice(agreeing, CANDIDATES_MAX))
 
     def _agreeing(self, zone: str, most_others: float = float("inf")) -> int:
         """Return how many of the stated offsets are a zone's on their days.
