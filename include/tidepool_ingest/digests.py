@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from array import array
 from collections.abc import Callable, Sequence, Set
 from typing import Any, Final, Self
@@ -99,11 +98,13 @@ class _FurtherDigests:
     """
 
     def __init__(self, first: Set[int]) -> None:
+        from tempfile import TemporaryFile  # loaded only here: few batches are as large
+
         self._first = first
         self._filter = bytearray(FILTER_SLOTS)
         self._partitions = [array("q") for _ in range(PARTITIONS)]
         self._moved: list[list[tuple[int, int]]] = [[] for _ in range(PARTITIONS)]
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as this object
+        self._file = TemporaryFile()  # noqa: SIM115 - it lives as long as this object
         self._since_move = 0  # digests added since full partitions were last moved
         for digest in first:
             self._leave_mark(digest)

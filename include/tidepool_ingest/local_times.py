@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
-from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
+    from zoneinfo import ZoneInfo
 
 _PART: Final = "[A-Z][A-Za-z0-9_+-]*"
 _NAME: Final = re.compile(f"{_PART}(?:/{_PART})*")
@@ -28,7 +28,8 @@ DOUBLED: Final = "doubled"
 
 DAY: Final = len("2026-03-05")
 HOUR: Final = len("2026-03-05T10")
-_MINUTES: Final = frozenset(f":{minute:02}:{second:02}" for minute in range(60) for second in range(60))
+_SIXTY: Final = [f":{number:02}" for number in range(60)]
+_MINUTES: Final = frozenset(minute + second for minute in _SIXTY for second in _SIXTY)
 _HOUR_TEXT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}")
 
 MINUTES: Final = 60
@@ -40,9 +41,14 @@ HOURS_MAX: Final = 20_000
 
 @cache
 def _tzdata() -> Traversable:
-    from importlib.resources import files  # loaded only here: most records name no zone
+    from importlib.resources import files  # loaded only here, as above
 
     return files("tzdata")
+
+
+@cache
+def _zones() -> Traversable:
+    return _tzdata() / "zoneinfo"
 
 
 @cache
@@ -65,7 +71,9 @@ def zone_named(name: str) -> ZoneInfo:
     """
     if name not in timezone_names():
         raise KeyError(name)
-    with _tzdata().joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+    from zoneinfo import ZoneInfo  # loaded only here: most records name no zone
+
+    with (_zones() / name).open("rb") as file:
         return ZoneInfo.from_file(file, key=name)
 
 

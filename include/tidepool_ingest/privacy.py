@@ -5,7 +5,6 @@ And what keeps the databases that hold their ids from other users of the machine
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -36,7 +35,9 @@ def short_hash(text: str) -> str:
     :param text: what must not be shown.
     :return: ``SHORT_HASH_DIGITS`` lower-case hex digits.
     """
-    return hashlib.blake2b(
+    from hashlib import blake2b  # loaded only here: many a command shows nobody
+
+    return blake2b(
         text.encode(errors="surrogatepass"), digest_size=SHORT_HASH_DIGITS // 2, person=b"tidepool-ingest"
     ).hexdigest()
 

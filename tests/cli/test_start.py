@@ -60,6 +60,13 @@ NOTHING = {
     "tidepool_ingest.staging.manifest": "there is no manifest",
     "tidepool_ingest.formats.tidepool_export": "the record names no data set",
     "logging": "nothing is logged",
+    "tempfile": "nothing is copied, and what is remembered fits into memory",
+    "zoneinfo": "the record names no zone",
+}
+
+NO_DIGEST = {
+    "hashlib": "nothing is digested, and nobody's pseudonym is shown",
+    "secrets": "nothing is kept secret",
 }
 
 NO_EXPORT = {
@@ -69,8 +76,8 @@ NO_EXPORT = {
 }
 
 SPARED = {
-    "validate": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT | NOTHING,
-    "inspect": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT,
+    "validate": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT | NO_DIGEST | NOTHING,
+    "inspect": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT | NO_DIGEST,
     "stage": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT,
     "sessions": NEVER
     | {

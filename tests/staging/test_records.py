@@ -49,7 +49,7 @@ def test_every_format_on_every_storage(root: UPath, put: Put, file_format: str, 
     text = NDJSON if file_format == "ndjson" else ARRAY
     content = {"": text, ".gz": gzip.compress(text), ".zst": zstandard.compress(text)}[ending]
     put(root / f"a{ending}", content)
-    file = SourceFile(root / f"a{ending}", file_format, 1)
+    file = SourceFile(root / f"a{ending}", file_format, 1, digested=True)
     with SourceReader([file]) as reader:
         assert [line for block in reader for line in block.lines] == LINES
     assert reader.rows == {1: len(LINES)}
@@ -77,7 +77,7 @@ def test_check_holds_the_manifest_against_the_file(tmp_path: Path) -> None:
 
 def test_digest_is_not_told_before_all_was_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(NDJSON * 100)
-    file = SourceFile(UPath(tmp_path / "a"), "ndjson")
+    file = SourceFile(UPath(tmp_path / "a"), "ndjson", digested=True)
     with SourceReader([file]) as reader:
         next(iter(reader))
     with pytest.raises(RuntimeError, match="not read to its end"):
@@ -99,7 +99,7 @@ def test_what_a_reader_left_unread_is_digested_too(tmp_path: Path) -> None:
 def test_a_seekable_copy_is_expanded_and_digested_as_staged(root: UPath, put: Put, ending: str) -> None:
     content = gzip.compress(NDJSON) if ending else NDJSON
     put(root / f"a{ending}", content)
-    file = SourceFile(root / f"a{ending}", "ndjson", 1)
+    file = SourceFile(root / f"a{ending}", "ndjson", 1, digested=True)
     with file.seekable() as copy:
         copy.seek(-len(LINES[-1]) - 1, os.SEEK_END)
         assert copy.read() == LINES[-1] + b"\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -256,7 +255,9 @@ def _copied(stream: IO[bytes], typed: str) -> Iterator[StoragePath]:
     suffix = ".ndjson" if kind == "none" else f".ndjson.{kind}"
     if (watch := WATCHED.get()) is not None:
         watch.begin(typed)
-    with tempfile.NamedTemporaryFile(prefix="tidepool-ingest-", suffix=suffix) as copy:
+    from tempfile import NamedTemporaryFile  # loaded only here: most files can be read again
+
+    with NamedTemporaryFile(prefix="tidepool-ingest-", suffix=suffix) as copy:
         copy.write(start)
         while block := stream.read(READ_BYTES):
             copy.write(block)

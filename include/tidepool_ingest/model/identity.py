@@ -6,7 +6,6 @@ value does not, and two records of one type at one second on one device are one 
 
 from __future__ import annotations
 
-import hashlib
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, Final
@@ -71,5 +70,7 @@ def identity_hash(stored: Mapping[str, Any], *, user_id: str, scope: str | None)
         raise NoIdentityError("user id")
     if not scope:
         raise NoIdentityError("deviceId")
+    from hashlib import sha256  # loaded only here: a verdict asks for no hash
+
     text = SEPARATOR.join((user_id, scope, *identity_fields(stored)))
-    return b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return b64encode(sha256(text.encode()).digest()).decode()

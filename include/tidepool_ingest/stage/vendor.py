@@ -312,7 +312,7 @@ def _read_devices(
 
 
 def _files(sources: Sequence[StoragePath], file_format: str, options: FileOptions) -> list[SourceFile]:
-    return given_files([(source, file_format) for source in sources], options)
+    return given_files([(source, file_format) for source in sources], options, digested=True)
 
 
 def _read(reader: SourceReader, files: Sequence[SourceFile], device: Device) -> _Read:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -312,7 +311,7 @@ class LocalWriter:
 
     def __init__(self, path: Path, below_root: int, mode: int) -> None:
         self._name = path.name
-        self._temporary = f".{path.name}.{secrets.token_hex(4)}{PART_SUFFIX}"
+        self._temporary = f".{path.name}.{os.urandom(4).hex()}{PART_SUFFIX}"
         with ExitStack() as opened:
             self._folder = opened.enter_context(_parent(path, below_root))
             with suppress(FileNotFoundError):

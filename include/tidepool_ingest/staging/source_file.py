@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
@@ -16,6 +14,8 @@ from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.storage import GIVEN, IN_BATCH, StoragePath, read_blocks
 
 if TYPE_CHECKING:
+    import hashlib
+
     from tidepool_ingest.staging.manifest import FileOptions, Manifest, StagedFile
 
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -60,8 +60,8 @@ _CR_BETWEEN_RECORDS = re.compile(rb"\}[ \t]*\r[ \t\r]*\{")
 class SourceFile:
     """A file whose records are to be read.
 
-    Nothing is opened before it is read. The digest is that of the file as staged, taken during
-    the last pass that read it to its end.
+    Nothing is opened before it is read. The digest, where one is wanted, is that of the file as staged, taken
+    during the last pass that read it to its end.
 
     :param path: the file; the ending of its name shows the compression.
     :param format: how it holds its records.
@@ -69,6 +69,7 @@ class SourceFile:
     :param staged: what the manifest says about it.
     :param below_root: how many of its path's last names lie below the staging root.
     :param options: how it is to be read; what the manifest says, if left out.
+    :param digested: whether somebody asks for its digest, beside the manifest that has one.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class SourceFile:
         *,
         below_root: int = IN_BATCH,
         options: FileOptions | None = None,
+        digested: bool = False,
     ) -> None:
         self.path = path
         self.format = format
@@ -89,6 +91,7 @@ class SourceFile:
         self.said = options or staged
         """How it is to be read, where anything is said about it."""
         self._below_root = below_root
+        self._digested = digested or (staged is not None and staged.sha256 is not None)
         self._sha256: str | None = None
 
     @property
@@ -101,9 +104,9 @@ class SourceFile:
 
     @property
     def sha256(self) -> str:
-        """Digest of the file as staged, in hex; known once it was read to its end."""
+        """Digest of the file as staged, in hex; known once it was read to its end, if it is wanted."""
         if self._sha256 is None:
-            raise RuntimeError("the file was not read to its end")
+            raise RuntimeError("the file was not read to its end, or nobody wanted its digest")
         return self._sha256
 
     def pieces(self) -> Iterator[bytes]:
@@ -166,7 +169,9 @@ class SourceFile:
 
         :raises BatchError: as for :meth:`pieces`.
         """
-        with tempfile.TemporaryFile() as copy:
+        from tempfile import TemporaryFile  # loaded only here: most formats are read from their beginning
+
+        with TemporaryFile() as copy:
             for piece in self.pieces():
                 copy.write(piece)
             copy.seek(0)
@@ -192,13 +197,20 @@ class SourceFile:
             raise BatchError("file-records", file_number=self.number, detail=detail)
 
     def _as_staged(self) -> Iterator[bytes]:
-        digest = hashlib.sha256()
         self._sha256, self.staged_bytes = None, 0
+        digest = _new_digest() if self._digested else None
         for block in read_blocks(self.path, below_root=self._below_root, file_number=self.number):
-            digest.update(block)
+            if digest is not None:
+                digest.update(block)
             self.staged_bytes += len(block)
             yield block
-        self._sha256 = digest.hexdigest()
+        self._sha256 = None if digest is None else digest.hexdigest()
+
+
+def _new_digest() -> hashlib._Hash:
+    import hashlib  # loaded only here: few files are digested
+
+    return hashlib.sha256()
 
 
 def other_encoding(start: bytes, *, is_table: bool = False) -> str:
@@ -271,14 +283,25 @@ def _is_table(lines: list[bytes]) -> bool:
     return False
 
 
-def given_files(paths: Sequence[tuple[StoragePath, str]], options: FileOptions | None) -> list[SourceFile]:
+def given_files(
+    paths: Sequence[tuple[StoragePath, str]], options: FileOptions | None, *, digested: bool = False
+) -> list[SourceFile]:
     """Return files that somebody names, none of them opened; errors number them where there are several.
 
     :param paths: each file with its format.
     :param options: how they are to be read.
+    :param digested: whether somebody asks for their digests.
     """
+    several = len(paths) > 1
     return [
-        SourceFile(path, name, number if len(paths) > 1 else None, below_root=GIVEN, options=options)
+        SourceFile(
+            path,
+            name,
+            number if several else None,
+            below_root=GIVEN,
+            options=options,
+            digested=digested,
+        )
         for number, (path, name) in enumerate(paths, 1)
     ]
 

@@ -10,7 +10,6 @@ names lie below it. Errors of the storage are turned into
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -281,9 +280,10 @@ def sha256_of(
     :param missing: code of the error if the file is missing.
     :param file_number: number of the file in its manifest, for errors.
     """
+    import hashlib  # loaded only here: few files are digested
+
     digest = hashlib.sha256()
-    blocks = read_blocks(path, below_root=below_root, missing=missing, file_number=file_number)
-    for block in blocks:
+    for block in read_blocks(path, below_root=below_root, missing=missing, file_number=file_number):
         digest.update(block)
     return digest.hexdigest()
 
