@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
     from zoneinfo import ZoneInfo
 
 _PART: Final = "[A-Z][A-Za-z0-9_+-]*"
@@ -40,14 +40,16 @@ HOURS_MAX: Final = 20_000
 
 
 @cache
-def _tzdata() -> Traversable:
-    from importlib.resources import files  # loaded only here, as above
+def _tzdata() -> Path:
+    # Loaded only here, as zoneinfo below: most records name no zone.
+    import tzdata  # type: ignore[import-untyped]
 
-    return files("tzdata")
+    return Path(tzdata.__path__[0])
 
 
 @cache
-def _zones() -> Traversable:
+def zone_files() -> Path:
+    """Return the folder of the pinned ``tzdata`` package in which each zone has a file."""
     return _tzdata() / "zoneinfo"
 
 
@@ -71,9 +73,9 @@ def zone_named(name: str) -> ZoneInfo:
     """
     if name not in timezone_names():
         raise KeyError(name)
-    from zoneinfo import ZoneInfo  # loaded only here: most records name no zone
+    from zoneinfo import ZoneInfo
 
-    with (_zones() / name).open("rb") as file:
+    with (zone_files() / name).open("rb") as file:
         return ZoneInfo.from_file(file, key=name)
 
 

@@ -60,13 +60,15 @@ NOTHING = {
     "tidepool_ingest.staging.manifest": "there is no manifest",
     "tidepool_ingest.formats.tidepool_export": "the record names no data set",
     "logging": "nothing is logged",
-    "tempfile": "nothing is copied, and what is remembered fits into memory",
     "zoneinfo": "the record names no zone",
 }
 
-NO_DIGEST = {
+SELDOM = {
     "hashlib": "nothing is digested, and nobody's pseudonym is shown",
     "secrets": "nothing is kept secret",
+    "tempfile": "nothing is copied, and what is remembered fits into memory",
+    "csv": "no file is a table",
+    "importlib.resources": "the zones are files beside a module",
 }
 
 NO_EXPORT = {
@@ -76,9 +78,16 @@ NO_EXPORT = {
 }
 
 SPARED = {
-    "validate": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT | NO_DIGEST | NOTHING,
-    "inspect": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT | NO_DIGEST,
-    "stage": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT,
+    "validate": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT | SELDOM | NOTHING,
+    "inspect": NEVER | NO_LEDGER | NO_STORAGE | NO_EXPORT | SELDOM,
+    "stage": NEVER
+    | NO_LEDGER
+    | NO_STORAGE
+    | NO_EXPORT
+    | {
+        "tidepool_ingest.stage.vendor": "the file is of records",
+        "difflib": "no key of a manifest is misspelt",
+    },
     "sessions": NEVER
     | {
         "fsspec": "no file is looked for",

@@ -18,7 +18,7 @@ from tidepool_ingest.cli.terminal import BAD, BOLD, DIM, GOOD, Sheet, Terminal, 
 from tidepool_ingest.codes import explained
 from tidepool_ingest.codes.left_out import NOTHING_TO_DO
 from tidepool_ingest.errors import as_sentence
-from tidepool_ingest.formats.delimited import OTHER_DEVICE
+from tidepool_ingest.formats.row_counts import OTHER_DEVICE
 from tidepool_ingest.inspection.findings import Gap, Inspection, ReasonFound, ZoneFinding
 from tidepool_ingest.inspection.gathering import SENSOR, coverage_of
 from tidepool_ingest.inspection.inspecting import RELEASABLE, title_of

@@ -34,13 +34,6 @@ from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL, RowCounts
 from tidepool_ingest.model.deduplicators import deduplicator_named
 from tidepool_ingest.stage import stage
 from tidepool_ingest.stage.already import AlreadyStaged
-from tidepool_ingest.stage.vendor import (
-    Description,
-    PeopleHeldError,
-    StagedDevice,
-    stage_export,
-    stage_people,
-)
 from tidepool_ingest.staging.batches import BatchFolder
 from tidepool_ingest.staging.manifest import FileOptions, Manifest, RecordEdits
 from tidepool_ingest.staging.manifest_terms import DEFAULT_DEDUPLICATOR
@@ -49,6 +42,7 @@ from tidepool_ingest.texts import counted
 
 if TYPE_CHECKING:
     from tidepool_ingest.stage.people import People
+    from tidepool_ingest.stage.vendor import Description, StagedDevice
 
 BESIDE = (
     "Its rows have no names of their own: of a later export, only what is equal takes their place, and what "
@@ -352,6 +346,9 @@ def _stage_group(
     root = file_place(options.root)
     replaces = None if options.replaces is None else file_place(options.replaces).name
     if like is None and FORMATS[group.format].has_own_rows:
+        # Loaded only here, and where a table is split: records need none of it.
+        from tidepool_ingest.stage.vendor import stage_export
+
         description = _description(options, reading_options(options), data_set, edits, replaces)
         staged = stage_export(
             group.paths,
@@ -402,6 +399,8 @@ def _description(
     replaces: str | None = None,
 ) -> Description:
     """Return what is said of an export's batches."""
+    from tidepool_ingest.stage.vendor import Description
+
     return Description(
         options=given.model_copy(update={"timezone": None}) if _is_one_zone(given) else given,
         meant_as=tuple(options.meant_as),
@@ -427,6 +426,7 @@ def _run_split(options: argparse.Namespace) -> int:
         )
     # Loaded only here: nothing else needs tables.
     from tidepool_ingest.stage.people import read_users, split
+    from tidepool_ingest.stage.vendor import PeopleHeldError, stage_people
 
     data_set, edits, said = data_set_of(options), edits_of(options), reading_options(options)
     if options.format not in (None, TABLE_FORMAT) or not isinstance(said.table, dict):

@@ -54,7 +54,6 @@ METADATA: Final = "metadata"
 NOTE: Final = "note"
 EMPTY_EVENT: Final = "empty-event"
 DUPLICATE_ROW: Final = "duplicate-row"
-OTHER_DEVICE: Final = "other-device"
 
 _DAMAGED: Final = re.compile("[\0\udc80-\udcff]")
 """U+0000, and what stands for a byte that is not UTF-8."""

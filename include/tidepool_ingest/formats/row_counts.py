@@ -8,6 +8,9 @@ from typing import Final
 
 from tidepool_ingest.formats.reader import Block, RejectedRow, Row
 
+OTHER_DEVICE: Final = "other-device"
+"""Reason why a row is no reading: it is of another device than the one that is meant."""
+
 UNDER_OTHER_SERIAL: Final = "under-other-serial"
 """Reason why a row is left out that another device of the file has, too."""
 

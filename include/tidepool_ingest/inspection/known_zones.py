@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from importlib.resources import files
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from tidepool_ingest.local_times import timezone_names, zone_named
+from tidepool_ingest.local_times import timezone_names, zone_files, zone_named
 
 BY_PEOPLE: Final = tuple(
     f"{area}/{place}"
@@ -55,7 +54,7 @@ class Change(NamedTuple):
 @cache
 def zones_told_apart() -> tuple[str, ...]:
     """Return the zones that the tz database tells apart, in their order, and no old names of theirs."""
-    table = files("tzdata").joinpath("zoneinfo", "zone1970.tab").read_text(encoding="utf-8")
+    table = (zone_files() / "zone1970.tab").read_text(encoding="utf-8")
     named = {line.split("\t")[2].strip() for line in table.splitlines() if line and line[0] != "#"}
     return tuple(sorted((named | set(BY_PEOPLE)) & timezone_names(), key=lambda zone: (rank(zone), zone)))
 

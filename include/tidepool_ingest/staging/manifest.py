@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -494,7 +493,9 @@ def _unknown_key(loc: tuple[int | str, ...], raw: Any) -> str:
         container = container[step]
     unknown = str(loc[-1])
     place = f"key {list(container).index(unknown) + 1} of {_pointer(loc[:-1])} is not known"
-    near = difflib.get_close_matches(unknown, sorted(_known_names(loc[:-1])), n=1)
+    from difflib import get_close_matches  # loaded only here: hardly any manifest has such a key
+
+    near = get_close_matches(unknown, sorted(_known_names(loc[:-1])), n=1)
     return place + (f" (did you mean {near[0]}?)" if near else "")
 
 

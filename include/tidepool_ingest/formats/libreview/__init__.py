@@ -19,7 +19,6 @@ from tidepool_ingest.formats.delimited import (
     EMPTY_EVENT,
     EVENT_UNKNOWN,
     METADATA,
-    OTHER_DEVICE,
     ROW_RAGGED,
     TIME_UNREADABLE,
     DelimitedText,
@@ -39,7 +38,7 @@ from tidepool_ingest.formats.libreview.stamps import DAY, DAYS_MAX, PlainDay, Ti
 from tidepool_ingest.formats.libreview.survey import Owner, Survey, content_digest
 from tidepool_ingest.formats.libreview.tracks import Found
 from tidepool_ingest.formats.reader import Block, ClockSigns, Device, Reader, ReadingContext, RejectedRow
-from tidepool_ingest.formats.row_counts import UNDER_OTHER_SERIAL
+from tidepool_ingest.formats.row_counts import OTHER_DEVICE, UNDER_OTHER_SERIAL
 from tidepool_ingest.local_times import DOUBLED
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.source_file import SourceFile

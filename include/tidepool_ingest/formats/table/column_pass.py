@@ -12,8 +12,9 @@ from json.encoder import encode_basestring_ascii
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from tidepool_ingest.formats.delimited import DUPLICATE_ROW, OTHER_DEVICE
+from tidepool_ingest.formats.delimited import DUPLICATE_ROW
 from tidepool_ingest.formats.reader import BLOCK_RECORDS, Block, RejectedRow
+from tidepool_ingest.formats.row_counts import OTHER_DEVICE
 from tidepool_ingest.formats.table.cells import Cells, RefusedError, RuleParts, Test, origin_id
 from tidepool_ingest.formats.table.column_hours import Hour, Hours, known_times, last_time
 from tidepool_ingest.formats.table.columns import Array, Clock, ColumnRows, joined_lines

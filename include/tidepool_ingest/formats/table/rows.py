@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from tidepool_ingest.digests import digest_of
-from tidepool_ingest.formats.delimited import DUPLICATE_ROW, OTHER_DEVICE, ROW_RAGGED, TIME_UNREADABLE
+from tidepool_ingest.formats.delimited import DUPLICATE_ROW, ROW_RAGGED, TIME_UNREADABLE
+from tidepool_ingest.formats.row_counts import OTHER_DEVICE
 from tidepool_ingest.formats.table.cells import (
     Cells,
     CompiledRule,
