@@ -141,6 +141,33 @@ def test_a_command_loads_no_more_than_it_needs(command: str, tmp_path: Path) -> 
     assert needless == {}
 
 
+def test_no_plugin_of_pydantics_sees_a_manifest(tmp_path: Path) -> None:
+    packages, folder = tmp_path / "packages", tmp_path / "folder"
+    (packages / "spy-1.dist-info").mkdir(parents=True)
+    (packages / "spy-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: spy\nVersion: 1\n")
+    (packages / "spy-1.dist-info" / "entry_points.txt").write_text("[pydantic]\nspy = spy\n")
+    (packages / "spy.py").write_text(
+        "import pathlib\npathlib.Path('seen').touch()\n"
+        "def new_schema_validator(*_, **__):\n    return None, None, None\n"
+    )
+    folder.mkdir()
+    (folder / "one.ndjson").write_text(json.dumps(EXAMPLES["cbg"] | {"deviceId": "a device"}) + "\n")
+    command = [sys.executable, "-m", "tidepool_ingest", "stage", "one.ndjson", "--root", "staging"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(packages)])}
+    seen = []
+    for more in ({}, {"PYDANTIC_DISABLE_PLUGINS": ""}):
+        subprocess.run(
+            [*command, "--user", "0123456789"],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            env=environment | more,
+        )
+        seen.append((folder / "seen").exists())
+
+    assert seen == [False, True]
+
+
 CLARITY = (
     b"Timestamp,Event Type,Event Subtype,Patient Info,Device Info,Source Device ID,Glucose Value (mg/dL),"
     b"Insulin Value (u),Carb Value (grams),Duration,Glucose Rate of Change (mg/dL/min),Transmitter Time,ID"

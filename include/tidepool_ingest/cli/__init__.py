@@ -122,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What stands before a command is of all of them, such as --help.
     chosen = words[0] if words else None
     _show_anything()
+    if arguments is None:
+        _look_for_no_plugins()
     try:
         with _no_garbage():
             options = parser(chosen).parse_args(words)
@@ -202,6 +204,15 @@ def _no_garbage() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _look_for_no_plugins() -> None:
+    """Let pydantic look for no plugins of its own: it asks each installed package, which takes long.
+
+    One of them could record what is validated, too, and a manifest names people. Who wants them sets the
+    variable to nothing.
+    """
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 def _leave_modules_alone() -> None:
