@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse, parse_headers
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -235,19 +234,31 @@ class WatchedAdapter(HTTPAdapter):
 
 
 class _PlainSession(requests.Session):
-    """A session that sees in a redirect a response like others, and reads the environment once for each host.
+    """A session that sends what it is given: no cookies, no ``~/.netrc``, and no redirect is looked at.
 
-    Even where a redirect is not followed, the library would prepare the next request: it would read the
-    response whole, however large, and quote its ``Location`` if that is malformed. And it would look through
-    the environment for proxies and certificates at each request, which takes longer than to prepare it.
+    The library would do all three for each request, which takes longer than to send it. Even where a redirect
+    is not followed, it would prepare the next request: it would read the response whole, however large, and
+    quote its ``Location`` if that is malformed. And it would look through the environment for proxies and
+    certificates at each request; here it does so once for each host.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._settings: dict[tuple[object, ...], Any] = {}
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return no target."""
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Return a request as it goes out, with the session's headers and nothing else of the session."""
+        prepared = requests.PreparedRequest()
+        prepared.prepare_method(request.method)
+        prepared.prepare_url(request.url, request.params)
+        prepared.prepare_headers({**self.headers, **request.headers})
+        prepared.prepare_body(request.data, None)
+        return prepared
+
+    def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+        """Return the response to a request, whatever it is."""
+        del settings["allow_redirects"]
+        return self.get_adapter(request.url).send(request, **settings)
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """Return by which proxies, and with which certificates, a host is reached."""
@@ -265,14 +276,7 @@ def new_session() -> requests.Session:
     adapter = WatchedAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.auth = _unchanged
     return session
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    # An authentication of its own keeps requests from looking into ~/.netrc.
-    return request
 
 
 # ---------------------------------------------------------------- what the library logs

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 import pytest
 import requests
 from airflow.sdk.log import redact
+from requests.adapters import HTTPAdapter
 
 from tests.airflow.hook.connections import BODY, LIFETIME, MODES, Connect, connection, uploaded
 from tests.timing import clock_of_tokens
@@ -35,20 +36,20 @@ def test_every_secret_is_masked_before_it_is_sent(
 
     unmasked: list[str] = []
     seen: set[str] = set()
-    send = requests.Session.send
+    send = HTTPAdapter.send
 
-    def watched(self: requests.Session, request: requests.PreparedRequest, **kwargs: Any) -> Any:
+    def watched(self: HTTPAdapter, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
         for secret in secrets_of(request):
             seen.add(secret)
             if secret in str(redact(f"a line with {secret} in it")):
                 unmasked.append(f"{request.method} {request.path_url}")
-        return send(self, request, **kwargs)
+        return send(self, request, *args, **kwargs)
 
     clock = clock_of_tokens(monkeypatch)
     with Simulator(token_lifetime=LIFETIME, rotate_refresh_tokens=True) as simulator:
         given = connection(simulator, mode)
         _secrets_masker().reset_masker()
-        monkeypatch.setattr(requests.Session, "send", watched)
+        monkeypatch.setattr(HTTPAdapter, "send", watched)
         hook = connect(given)
         hook.client.uploads_for()
         if mode != "token":
