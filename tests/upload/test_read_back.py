@@ -13,7 +13,7 @@ from tests.factories import cbg, wizard
 from tests.happenings import NEXT, double, in_the_store, lose, recheck, verified
 from tests.world import World
 from tidepool_ingest.upload import ChangedSinceError
-from tidepool_ingest.upload.read_back import A_MILLISECOND, ReadBack, ShownRow, windows_of
+from tidepool_ingest.upload.read_back import A_MILLISECOND, IdCounter, ReadBack, ShownRow, windows_of
 
 DAYS = {date(2026, 3, day): {"cbg": 200, "bolus": 40} for day in (1, 2, 3, 5, 9)}
 
@@ -148,3 +148,23 @@ def test_rows_are_counted_as_they_are_shown() -> None:
     assert len(rows) == 1_000
     counted = Counter({f"{number:032x}": rows.count(f"{number:032x}") for number in range(1_000)})
     assert sorted(counted.values()) == [0] * 300 + [1] * 400 + [2] * 300
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_same"),
+    [
+        (["a", "b", "c"], True),
+        (["c", "a", "b"], True),
+        (["a", "b"], False),
+        (["a", "b", "c", "c"], False),
+        (["a", "a", "c"], False),
+        (["a", "b", "d"], False),
+    ],
+)
+def test_identifiers_are_the_same_if_each_is_there_as_often(shown: list[str], is_same: bool) -> None:
+    sent, seen = IdCounter(), IdCounter()
+    sent.add(["a", "b", "c"])
+    seen.add(shown)
+
+    assert (sent == seen) is is_same
+    assert [seen.count(own) for own in "abcd"] == [shown.count(own) for own in "abcd"]

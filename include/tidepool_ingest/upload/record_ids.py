@@ -133,7 +133,7 @@ class SentIds:
         ids = chain.from_iterable([record.ids for record in records])
         self._digests[chunk.index, chunk.digest] = array("q", map(digest_of, ids))
 
-    def of_chunk(self, chunk: Chunk, data_set_id: str) -> Sequence[int] | None:
+    def of_chunk(self, chunk: Chunk, data_set_id: str) -> array[int] | None:
         """Return the digests of all identifiers of a chunk; ``None`` if it was not read for this data set."""
         return self._digests.get((chunk.index, chunk.digest)) if data_set_id == self._data_set_id else None
 
