@@ -222,11 +222,22 @@ def _watched(connection: type[HTTPConnection]) -> type[HTTPConnection]:
 class WatchedAdapter(HTTPAdapter):
     """Sends requests over connections that are watched and bounded, through any kind of proxy."""
 
-    def get_connection_with_tls_context(self, *args: Any, **more: Any) -> Any:
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._pools: dict[tuple[object, ...], Any] = {}
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
         """Return the pool of connections to a host, each of which is watched."""
-        pool: Any = super().get_connection_with_tls_context(*args, **more)
-        if not issubclass(pool.ConnectionCls, _Watched):
-            pool.ConnectionCls = _watched(pool.ConnectionCls)
+        parts = urlsplit(str(request.url))
+        key = (parts.scheme, parts.netloc, verify, cert, *(proxies or {}).items())
+        pool: Any = self._pools.get(key)
+        if pool is None or pool.pool is None:  # the library closes those that were not used for long
+            pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+            if not issubclass(pool.ConnectionCls, _Watched):
+                pool.ConnectionCls = _watched(pool.ConnectionCls)
+            self._pools[key] = pool
         exchange = _EXCHANGE.get()
         if exchange is not None:
             exchange.watched = True
@@ -258,7 +269,7 @@ class _PlainSession(requests.Session):
     def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
         """Return the response to a request, whatever it is."""
         del settings["allow_redirects"]
-        return self.get_adapter(request.url).send(request, **settings)
+        return self.get_adapter(str(request.url)).send(request, **settings)
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """Return by which proxies, and with which certificates, a host is reached."""
