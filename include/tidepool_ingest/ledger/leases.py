@@ -141,13 +141,15 @@ class Lease:
         with self._database.writing() as connection:
             self._release(connection)
 
-    def _release(self, connection: Connection) -> None:
+    def _release(self, connection: Connection) -> bool:
+        """Release the lease within a transaction, and return whether it was still held."""
         kept = self._kept_until - time.monotonic()
         if kept > 0:
             until = now_of(connection) + timedelta(seconds=kept)
-            connection.execute(_PROLONG, {**self._key.values, "until": until})
+            released = connection.execute(_PROLONG, {**self._key.values, "until": until})
         else:
-            connection.execute(_RELEASE, self._key.values)
+            released = connection.execute(_RELEASE, self._key.values)
+        return released.rowcount > 0
 
     @contextmanager
     def last_writing(self, *others: Lease) -> Iterator[None]:
@@ -157,11 +159,14 @@ class Lease:
         :raises LeaseLostError: another task owns this lease; nothing is written then.
         """
         with self._database.together():
-            with self.writing():
-                yield
             with self._database.writing() as connection:
-                for lease in (self, *others):
+                # That it could be released says that it was held, and nobody takes it before the end.
+                if not self._release(connection):
+                    raise LeaseLostError(self.name)
+                self._database.is_checked(self._key)
+                for lease in others:
                     lease._release(connection)
+            yield
         for lease in (self, *others):
             lease._is_released = True
 
