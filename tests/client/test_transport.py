@@ -254,6 +254,21 @@ def test_connections_are_used_again(wire: Wire) -> None:
     assert wire.connections == 1
 
 
+def test_a_closed_session_leaves_no_connection_open(wire: Wire) -> None:
+    wire.answer = lambda seen: Reply(200, b"{}")
+    session = new_session()
+    sender = Transport(session, PATIENT)
+    sender.request(call(wire))
+    (pool,) = session.get_adapter(wire.url)._pools.values()  # type: ignore[attr-defined]
+    connection = pool.pool.queue[-1]
+    assert connection.sock is not None
+    del pool
+    session.close()
+    assert connection.sock is None
+    assert sender.request(call(wire)).status == 200
+    assert wire.connections == 2
+
+
 def test_gzip_is_read(wire: Wire) -> None:
     content = json.dumps(["é" * 1000] * 1000).encode()
     wire.always(Reply(200, gzip.compress(content), {"Content-Encoding": "gzip"}))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse, parse_headers
 from typing import Any, Final
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -224,7 +225,8 @@ class WatchedAdapter(HTTPAdapter):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self._pools: dict[tuple[object, ...], Any] = {}
+        # The library closes the connections of a pool that it lets go of; it alone holds on to them.
+        self._pools: WeakValueDictionary[tuple[object, ...], Any] = WeakValueDictionary()
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
@@ -233,7 +235,7 @@ class WatchedAdapter(HTTPAdapter):
         parts = urlsplit(str(request.url))
         key = (parts.scheme, parts.netloc, verify, cert, *(proxies or {}).items())
         pool: Any = self._pools.get(key)
-        if pool is None or pool.pool is None:  # the library closes those that were not used for long
+        if pool is None or pool.pool is None:  # older versions of the library close it at once
             pool = super().get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
             if not issubclass(pool.ConnectionCls, _Watched):
                 pool.ConnectionCls = _watched(pool.ConnectionCls)
