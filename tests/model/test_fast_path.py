@@ -381,6 +381,19 @@ def test_structs_of_a_type_are_made_when_its_first_record_comes(monkeypatch: pyt
     assert set(decoders._structs) == {"smbg", "food"}
 
 
+def test_what_another_thread_makes_meanwhile_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoders = fast_path._Decoders(whole=True)
+    type_of = fast_path._type_of
+
+    def type_of_a_slow_thread(line: bytes) -> Any:
+        decoders._with(["smbg"])
+        return type_of(line)
+
+    monkeypatch.setitem(fast_path._DECODERS, True, decoders)
+    monkeypatch.setattr(fast_path, "_type_of", type_of_a_slow_thread)
+    assert None not in fast_path.surely_valid([json.dumps(example("smbg")).encode()], whole=True)
+
+
 @pytest.mark.parametrize("changed", [{"type": ""}, {"type": None}, {}])
 def test_of_one_type_alone_a_record_without_it_does_not_pass(
     changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -288,7 +288,8 @@ class _Decoders:
         self._structs: dict[str, Any] = {}
         self._kinds: dict[Any, Callable[[bytes], Any]] = {}
         self._rests: dict[Any, Callable[..., Any] | None] = {type(None): None, _OfNoType: _never_passes}
-        self._decode: Callable[[bytes], Any] | None = None
+        # What decodes, and the types that it knows: read at once, since other threads make further ones.
+        self._made: tuple[Callable[[bytes], Any] | None, frozenset[str]] = None, frozenset()
 
     def records(self, lines: Sequence[bytes]) -> list[Any]:
         """Decode lines; what does not pass is ``None``."""
@@ -307,11 +308,12 @@ class _Decoders:
 
     def _decoded(self, lines: Sequence[bytes]) -> list[Any]:
         """Decode lines into structs of which nothing further has been asked, with all structs they need."""
-        records, failed = _decoded(self._decode, lines)
-        if failed and len(self._structs) < len(_models_by_type()):
+        decode, known = self._made
+        records, failed = _decoded(decode, lines)
+        if failed and len(known) < len(_models_by_type()):
             found, _failed = _decoded(_type_of, [lines[index] for index in failed])
             types = {record.type for record in found if record is not None}
-            if new := types & _models_by_type().keys() - self._structs.keys():
+            if new := types & _models_by_type().keys() - known:
                 records, _failed = _decoded(self._with(new), lines)
         return records
 
@@ -321,8 +323,9 @@ class _Decoders:
             for name in sorted(types):
                 if name not in self._structs:
                     self._structs[name] = self._struct_of(name)
-            self._decode = msgspec.json.Decoder(reduce(or_, self._structs.values(), _OfNoType)).decode
-            return self._decode
+            decode = msgspec.json.Decoder(reduce(or_, self._structs.values(), _OfNoType)).decode
+            self._made = decode, frozenset(self._structs)
+            return decode
 
     def _struct_of(self, name: str) -> Any:
         """Make the structs of a type; return the one that a record of it is decoded into first."""
