@@ -114,7 +114,7 @@ def place(text: str) -> UPath:
 
 
 def file_place(text: str) -> StoragePath:
-    """Parse the same for what is only read: of a local disk, a plain path.
+    """Parse the same: a place on a local disk is a plain path, which takes no library of other storages.
 
     :raises BatchError: ``staging-unreachable``.
     """

@@ -249,10 +249,10 @@ class WatchedAdapter(HTTPAdapter):
 class _PlainSession(requests.Session):
     """A session that sends what it is given: no cookies, no ``~/.netrc``, and no redirect is looked at.
 
-    The library would do all three for each request, which takes longer than to send it. Even where a redirect
-    is not followed, it would prepare the next request: it would read the response whole, however large, and
-    quote its ``Location`` if that is malformed. And it would look through the environment for proxies and
-    certificates at each request; here it does so once for each host.
+    The library would see to all three for each request, which takes about as long as to send it. Even where a
+    redirect is not followed, it would prepare the next request: it would read the response whole, however
+    large, and quote its ``Location`` if that is malformed. And it would look through the environment for
+    proxies and certificates at each request; here it does so once for each host.
     """
 
     def __init__(self) -> None:
