@@ -11,6 +11,7 @@ from tests.factories import found
 from tests.timing import Clock
 from tidepool_ingest.ledger import BatchState, Ledger
 from tidepool_ingest.ledger.database import LeaseHeldError, LeaseLostError
+from tidepool_ingest.ledger.leases import Lease
 
 
 def test_a_second_taker_is_told_who_long_to_wait(ledger: Ledger) -> None:
@@ -118,6 +119,70 @@ def test_one_who_was_overtaken_cannot_write_any_more(ledger: Ledger, clock: Cloc
             with pytest.raises(LeaseLostError):
                 ledger.batches.mark_failed(batch, "some-code", lease=stalled)
 
+    assert ledger.batches.get(batch).state is BatchState.VERIFIED
+
+
+def test_what_is_written_last_releases_the_leases_with_it(ledger: Ledger) -> None:
+    batch = ledger.batches.register(found()).id
+    with (
+        ledger.leases.held("batch:1", seconds=30) as lease,
+        ledger.leases.held("device:1", seconds=30) as other,
+    ):
+        ledger.batches.begin_upload(batch, lease=lease)
+        with lease.last_writing(other):
+            ledger.batches.mark_verified(batch, lease=lease)
+
+    assert ledger.leases.alive(["batch:1", "device:1"]) == {}
+    assert ledger.batches.get(batch).state is BatchState.VERIFIED
+
+
+def test_leases_stay_where_what_is_written_last_fails(ledger: Ledger) -> None:
+    batch = ledger.batches.register(found()).id
+
+    def write_and_fail(lease: Lease) -> None:
+        ledger.batches.mark_verified(batch, lease=lease)
+        raise InterruptedError
+
+    with (
+        ledger.leases.held("batch:1", seconds=30) as lease,
+        ledger.leases.held("device:1", seconds=30) as other,
+    ):
+        ledger.batches.begin_upload(batch, lease=lease)
+        with pytest.raises(InterruptedError), lease.last_writing(other):
+            write_and_fail(lease)
+
+        assert set(ledger.leases.alive(["batch:1", "device:1"])) == {"batch:1", "device:1"}
+        assert ledger.batches.get(batch).state is BatchState.UPLOADING
+        lease.ensure(60)
+    assert ledger.leases.alive(["batch:1", "device:1"]) == {}
+
+
+def test_one_who_was_overtaken_writes_nothing_last(ledger: Ledger, clock: Clock) -> None:
+    batch = ledger.batches.register(found()).id
+    with (
+        ledger.leases.held("device:1", seconds=30) as other,
+        ledger.leases.held("batch:1", seconds=0.1) as stalled,
+    ):
+        clock.sleep(0.2)
+        with ledger.leases.held("batch:1", seconds=30):
+            with pytest.raises(LeaseLostError), stalled.last_writing(other):
+                ledger.batches.mark_failed(batch, "some-code")
+            assert set(ledger.leases.alive(["batch:1", "device:1"])) == {"batch:1", "device:1"}
+
+    assert ledger.batches.get(batch).state is not BatchState.FAILED
+
+
+def test_a_request_in_doubt_outlives_what_is_written_last(ledger: Ledger, clock: Clock) -> None:
+    batch = ledger.batches.register(found()).id
+    with ledger.leases.held("batch:1", seconds=30) as lease:
+        lease.keep_for(0.5)
+        ledger.batches.begin_upload(batch, lease=lease)
+        with lease.last_writing():
+            ledger.batches.mark_verified(batch, lease=lease)
+
+    with pytest.raises(LeaseHeldError) as caught, ledger.leases.held("batch:1", seconds=30):
+        pass
+    assert 0 < caught.value.retry_after <= 0.5
     assert ledger.batches.get(batch).state is BatchState.VERIFIED
 
 
