@@ -270,7 +270,7 @@ class _PlainSession(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
         """Return the response to a request, whatever it is."""
-        del settings["allow_redirects"]
+        settings.pop("allow_redirects", None)
         return self.get_adapter(str(request.url)).send(request, **settings)
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
