@@ -327,12 +327,19 @@ def test_a_close_that_comes_to_an_end_late_is_waited_for(
     world.timed(visible_wait=PATIENCE_SECONDS)
     number = staged(world)
     world.simulator.faults.add(Fault.late_commit("close", 0.5, status=504, steps=1))
-    late, read = LateWork(monkeypatch), world.client.read_data
+    late, read, close = LateWork(monkeypatch), world.client.read_data, world.client.close_data_set
+
+    def closed(*given: Any, **more: Any) -> None:
+        try:
+            close(*given, **more)
+        finally:
+            assert late.is_held()  # or a second request could do all of it first
 
     def seen(*given: Any, **more: Any) -> Iterator[dict[str, Any]]:
         yield from read(*given, **more)
         late.let_go()  # what was looked at was not whole yet
 
+    monkeypatch.setattr(world.client, "close_data_set", closed)
     monkeypatch.setattr(world.client, "read_data", seen)
 
     world.upload(number)
