@@ -24,7 +24,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 
 from tidepool_ingest.model import fields
 from tidepool_ingest.model.base import Datum
-from tidepool_ingest.model.datum import DATUM_MODELS
+from tidepool_ingest.model.datum import DATUM_MODELS, KNOWN_TYPES
 from tidepool_ingest.model.decode import FAST_ERRORS
 from tidepool_ingest.model.gojson import GROWTH_MAX
 from tidepool_ingest.model.gotime import SURE_INSTANT, SURE_LOCAL_TIME
@@ -310,10 +310,10 @@ class _Decoders:
         """Decode lines into structs of which nothing further has been asked, with all structs they need."""
         decode, known = self._made
         records, failed = _decoded(decode, lines)
-        if failed and len(known) < len(_models_by_type()):
+        if failed and len(known) < len(KNOWN_TYPES):
             found, _failed = _decoded(_type_of, [lines[index] for index in failed])
             types = {record.type for record in found if record is not None}
-            if new := types & _models_by_type().keys() - known:
+            if new := types & KNOWN_TYPES - known:
                 records, _failed = _decoded(self._with(new), lines)
         return records
 

@@ -371,7 +371,7 @@ def _values_of(model: type[fields.Record]) -> Callable[[Any], dict[str, Any]]:
         for spec in fields_of(model)
         if spec.name not in literals and (model.rules or spec.name in related)
     ]
-    get = attrgetter(*names, "__class__")  # with one more, of which there is always one: several in any case
+    get = attrgetter(*names, "__class__")  # one name more: of a single one it would return no tuple
     parsers = [
         (spec.name, limit.parse)
         for spec in fields_of(model)
