@@ -69,6 +69,18 @@ def lose(world: World, number: int, *minutes: int) -> None:
         assert gone == 1
 
 
+def before_it_is_sent(world: World, monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Let something happen right before the next chunk goes out: its data set is open by then."""
+    send = world.client.upload_data
+
+    def sent(data_set_id: str, body: bytes) -> None:
+        monkeypatch.setattr(world.client, "upload_data", send)
+        action()
+        send(data_set_id, body)
+
+    monkeypatch.setattr(world.client, "upload_data", sent)
+
+
 def double(world: World, number: int) -> None:
     with closing(sqlite3.connect(world.store)) as store:
         columns = [row[1] for row in store.execute("PRAGMA table_info(data)") if row[1] != "seq"]

@@ -14,8 +14,9 @@ from upath import UPath
 
 from tests.factories import DEVICE, TRUNCATE, Record, bolus, cbg, set_batch_state, set_data_set_state
 from tests.guards.clock_reader import LONDON, NEW_YORK, RENAMED, SERIAL, ClockReader, rows
-from tests.happenings import Elsewhere, in_the_store, rebuilt
+from tests.happenings import Elsewhere, before_it_is_sent, in_the_store, rebuilt
 from tests.world import Outcome, World
+from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.formats import FORMATS
 from tidepool_ingest.formats.ndjson import NdjsonReader
@@ -87,12 +88,12 @@ def shown(world: World, folder: Path) -> int:
 
 def prepared(world: World, folder: Path) -> int:
     planned = {world.row(number).batch_id: number for number in world.plan().batches}
-    world.prepare(planned[folder.name], allow_truncate=True)
+    world.prepare(planned[folder.name], allow_truncate=True, dry_run=True)
     return planned[folder.name]
 
 
 def held(world: World, folder: Path) -> str:
-    """Return the code for which a batch is held, if it is."""
+    """Return the code for which a batch would be held, if it would."""
     try:
         prepared(world, folder)
     except HeldError as error:
@@ -128,7 +129,7 @@ def test_a_file_that_is_read_in_another_zone_is_held_until_it_is_meant(world: Wo
     assert "twice" in str(error)
     assert '"meantAs": ["zone-differs"]' in str(error)
     assert (world.row(number).state, world.row(number).reason) == (BatchState.HELD, "zone-differs")
-    assert len(world.simulator.requests) == requests
+    assert {sent.method for sent in world.simulator.requests[requests:]} == {"GET"}
     assert world.visible() == shown
 
     mean(folder, "zone-differs")
@@ -440,22 +441,26 @@ def test_prepared_again_it_is_held_again(world: World) -> None:
     (number,) = tried(world, rows("2026-03-01", 3), "b-2", LONDON).errors
 
     for chunk_records in (500, 2):
+        world.prepare(number, chunk_records=chunk_records)
         with pytest.raises(HeldError, match="another time zone"):
-            world.prepare(number, chunk_records=chunk_records)
-        assert world.row(number).reason == "zone-differs"
+            world.upload(number)
+        assert (world.row(number).state, world.row(number).reason) == (BatchState.HELD, "zone-differs")
 
 
-def test_one_that_was_closed_meanwhile_counts_at_the_close(world: World) -> None:
+def test_one_that_was_closed_meanwhile_counts_at_the_close(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage_rows(world, rows("2026-03-01", 3), "b-1", NEW_YORK)
     stage_rows(world, rows("2026-03-01", 3), "b-2", LONDON)
     first, second = world.plan().batches
     for number in (first, second):
         world.prepare(number)
-    world.upload(first)
+    before_it_is_sent(world, monkeypatch, lambda: world.upload(first))
 
     with pytest.raises(HeldError, match="another time zone"):
         world.upload(second)
 
+    assert world.set_states(second) == [DataSetState.DELETED]
     assert (world.row(second).state, world.row(second).reason) == (BatchState.HELD, "zone-differs")
     assert len(world.visible()) == 12
 
@@ -472,6 +477,28 @@ def test_what_was_verified_once_is_repaired_as_it_was(world: World) -> None:
 
     assert world.row(newest).state is BatchState.VERIFIED
     assert len(world.visible()) == 16
+
+
+def test_what_was_verified_once_and_is_gone_counts_as_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = went_up(world, rows("2026-03-01", 3), "b-1", NEW_YORK)
+    of_set = "DELETE FROM data WHERE seq = (SELECT max(seq) FROM data WHERE upload_id = ?)"
+    assert in_the_store(world, of_set, world.sets(first)[0].data_set_id) == 1
+    reverify_one(world.context(), world.row(first), repair=True)
+
+    def down(*_given: Any) -> None:
+        raise TidepoolUnreachableError("create", in_doubt=False)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.client, "open_data_set", down)
+        with pytest.raises(TidepoolUnreachableError):
+            world.upload(first)
+    number = prepared(world, stage_rows(world, rows("2026-03-01", 3), "b-2", LONDON))
+    world.upload(number)
+
+    assert world.run(run="run-3").codes == ["zone-differs"]
+    assert len(world.visible()) == 12
 
 
 def test_parts_count_and_are_compared_as_a_whole(world: World) -> None:
@@ -491,6 +518,23 @@ def test_what_deletes_the_device_leaves_nothing_that_differs(world: World) -> No
 
     renamed = stage_rows(world, rows("2026-03-01", 3), "b-3", LONDON, data_set=body | RENAMED)
     assert held(world, renamed) == "device-renamed"
+
+
+def test_what_tidepool_has_is_adopted_though_a_lost_ledger_met_a_later_zone_first(
+    world: World, elsewhere: Elsewhere
+) -> None:
+    went_up(world, rows("2026-03-01", 3), "b-1", NEW_YORK)
+    went_up(world, rows("2026-03-01", 3), "b-2", LONDON, meantAs=["zone-differs"])
+    second, requests = elsewhere(), len(world.simulator.requests)
+    (first,) = Path(second.root.path).glob("*/*/b-1")
+    put_aside = first.rename(second.folder / "b-1")
+    assert second.run(run="run-1").codes == []
+    put_aside.rename(first)
+
+    assert second.run(run="run-2").codes == []
+
+    assert {sent.method for sent in world.simulator.requests[requests:]} == {"GET"}
+    assert [second.row(number).state for number in (1, 2)] == [BatchState.VERIFIED] * 2
 
 
 def test_a_ledger_that_is_filled_again_knows_it_from_staging(world: World, elsewhere: Elsewhere) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.factories import DAY, DEVICE, NONE, ORIGIN, TRUNCATE, readings
+from tests.happenings import before_it_is_sent
 from tests.overlaps import BOTH, OLDER, amounts, closes, dose, held, ready, verified
 from tests.world import World
 from tidepool_ingest.guards import OlderThanUploadedError
@@ -107,12 +108,21 @@ def test_another_users_newer_batch_holds_nothing(world: World) -> None:
 # ---------------------------------------------------------------- right before the close
 
 
-def test_what_became_older_meanwhile_is_held_at_its_close_and_leaves_nothing_open(world: World) -> None:
+def test_what_became_older_meanwhile_is_held_at_its_close_and_leaves_nothing_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     number = ready(world, dose(1), OLDER, "older")
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    before_it_is_sent(world, monkeypatch, killed)
+    with pytest.raises(KeyboardInterrupt):
+        world.upload(number)
     verified(world, dose(2))
 
     with pytest.raises(OlderThanUploadedError):
-        world.upload(number)
+        world.resume(number)
 
     assert held(world, number)
     assert world.set_states(number) == [DataSetState.DELETED]
@@ -122,6 +132,27 @@ def test_what_became_older_meanwhile_is_held_at_its_close_and_leaves_nothing_ope
     world.prepare(number, allow_older=True)
     world.upload(number, allow_older=True)
     assert amounts(world) == [1]
+
+
+def test_a_verified_batch_that_its_forced_upload_holds_stays_verified(world: World) -> None:
+    number = verified(world, dose(1), OLDER, batch="older")
+    world.prepare(number, force=True, run="run-2")
+    verified(world, dose(2))
+
+    with pytest.raises(OlderThanUploadedError):
+        world.upload(number, force=True, run="run-2")
+
+    assert (world.row(number).state, world.row(number).reason) == (BatchState.VERIFIED, "older-than-uploaded")
+    assert world.set_states(number) == [DataSetState.VERIFIED]
+
+
+def test_nobody_is_asked_about_rejected_records_of_a_batch_that_is_held_anyway(world: World) -> None:
+    verified(world, dose(2))
+    world.stage([*dose(1), *({"type": "cbg"} for _ in range(30))], "older", day=OLDER)
+    (number,) = world.plan(Window(OLDER, OLDER)).batches
+
+    with pytest.raises(OlderThanUploadedError):
+        world.prepare(number, when_refused="ask")
 
 
 def test_a_kill_before_the_hold_is_noted_ends_in_the_hold(

@@ -23,6 +23,7 @@ from tidepool_ingest.ledger.database import NewerFirstError
 from tidepool_ingest.reports.help import available_actions
 from tidepool_ingest.upload import withdraw_batch
 from tidepool_ingest.upload.adoption import FoundDiffersError
+from tidepool_ingest.window import Window
 from tidepool_simulator.faults import Fault
 from tidepool_simulator.rules import Rule
 
@@ -673,6 +674,23 @@ def test_a_lost_ledger_lets_no_older_batch_hide_a_newer_one(
     assert [second.row(number).state for number in (older, newer)] == [BatchState.HELD, BatchState.VERIFIED]
     second.upload(newer)
     assert amounts(world, types=["bolus"]) == [2]
+
+
+@pytest.mark.parametrize("part_records", [100, 2])
+def test_an_older_batch_that_tidepool_has_is_adopted_though_a_newer_one_was_first(
+    world: World, elsewhere: Callable[..., World], part_records: int
+) -> None:
+    world.stage(readings(3) + dose(1), "a")
+    world.stage(readings(3) + dose(2), "b", day=NEXT)
+    assert world.run(BOTH, part_records=part_records).codes == []
+    second, before = elsewhere(), creations(world)
+    assert second.run(Window(NEXT, NEXT), part_records=part_records).codes == []
+
+    assert second.run(BOTH, run="run-2", part_records=part_records).codes == []
+
+    assert creations(world) == before
+    assert amounts(world, types=["bolus"]) == [2]
+    assert second.all_right()
 
 
 def test_what_was_adopted_for_an_older_batch_and_differs_is_held_alone(

@@ -9,14 +9,25 @@ from typing import Any
 
 import pytest
 
-from tests.factories import BAD, DAY, NONE, ORIGIN, TOO_HIGH, TRUNCATE, bolus, cbg
-from tests.happenings import lose, reconcile
+from tests.factories import (
+    BAD,
+    DAY,
+    NONE,
+    ORIGIN,
+    TOO_HIGH,
+    TRUNCATE,
+    bolus,
+    cbg,
+    readings,
+    set_data_set_state,
+)
+from tests.happenings import before_it_is_sent, lose, reconcile
 from tests.killing import Killed, Killer
 from tests.world import World, a_world
 from tidepool_ingest.client import TidepoolUnreachableError
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.guards import OlderThanUploadedError, WithdrawnError
-from tidepool_ingest.ledger import BatchRow, BatchState, lease_of_batch
+from tidepool_ingest.ledger import BatchRow, BatchState, DataSetState, lease_of_batch
 from tidepool_ingest.maintenance.erasure import PersonErasure
 from tidepool_ingest.reports.dry_run import compare_batch
 from tidepool_ingest.reports.run import counts_of, report_on
@@ -664,6 +675,44 @@ def test_a_part_is_held_by_a_newer_batch_that_was_verified_meanwhile(world: Worl
     assert reconcile(world).unfinished == 0
     assert withdraw(world, number) == 2
     assert [datum["normal"] for datum in world.visible()] == [2.0]
+
+
+def test_a_split_batch_is_held_as_a_whole_when_it_was_undone_and_is_forced(world: World) -> None:
+    world.stage([*readings(3), bolus(1440, 1.0)], "older")
+    (number,) = world.run(BOTH, part_records=2).uploaded
+    withdraw(world, number)
+    world.stage([bolus(1440, 2.0)], "newer", day=NEXT)
+    assert world.run(Window(NEXT, NEXT)).codes == []
+
+    outcome = world.run(Window(DAY, DAY), run="run-2", force=True, part_records=2)
+
+    assert outcome.codes == ["older-than-uploaded"]
+    assert [datum.get("normal") for datum in world.visible()] == [2.0]
+
+
+def test_a_split_batch_is_held_as_a_whole_when_a_part_was_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.stage([*readings(3), bolus(1440, 1.0)], "older")
+    (number,) = world.plan().batches
+    world.prepare(number, part_records=2)
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    before_it_is_sent(world, monkeypatch, killed)
+    with pytest.raises(KeyboardInterrupt):
+        world.upload(number)
+    (part, *_others) = world.ledger.parts.of_batch(number)
+    set_data_set_state(world.ledger, world.sets(part.id)[0].id, DataSetState.DELETED)
+    world.wait_out_claims()
+    world.stage([bolus(1440, 2.0)], "newer", day=NEXT)
+    assert world.run(Window(NEXT, NEXT)).codes == []
+
+    outcome = world.run(Window(DAY, DAY), run="run-2", part_records=2)
+
+    assert outcome.codes == ["older-than-uploaded"]
+    assert [datum.get("normal") for datum in world.visible()] == [2.0]
 
 
 def test_parts_at_work_keep_newer_ones_of_their_days_waiting_and_no_others(world: World) -> None:

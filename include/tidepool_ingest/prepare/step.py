@@ -44,7 +44,6 @@ from tidepool_ingest.guards.checks import of_other_devices
 from tidepool_ingest.ledger import (
     BatchRow,
     BatchState,
-    DataSetRow,
     DataSetState,
     IllegalTransitionError,
     Ledger,
@@ -109,35 +108,6 @@ ANY_NUMBER = RejectionLimit(percent=100)
 
 RECORDED_COUNTS = {"staged", "accepted", "quarantined", "identical", "expected_rows", "chunks"}
 """What the ledger keeps of a summary beside days and reasons."""
-
-
-def check_opening(
-    row: BatchRow,
-    data_sets: Sequence[DataSetRow],
-    summary: PrepareSummary,
-    *,
-    root: UPath,
-    ledger: Ledger,
-    options: RunOptions,
-    deduplicator: Deduplicator,
-) -> None:
-    """Hold a batch for which no data set may be opened yet.
-
-    :param row: the batch, prepared.
-    :param data_sets: those that were started for it.
-    :param summary: what became of its records.
-    :param root: the staging root, which holds the work areas.
-    :param ledger: has the other batches of its device.
-    :param options: the run's parameters.
-    :param deduplicator: its data set's.
-    :raises HeldError: it says why, and what to do.
-    """
-    if not options.allow_truncate:
-        check_truncate(row, deduplicator)
-    if not options.allow_doubling and any(data_set.state is DataSetState.VERIFIED for data_set in data_sets):
-        check_doubling(row, deduplicator, of_other_devices=of_other_devices(summary.warnings))
-    if not options.allow_older:
-        check_order(ledger, row, deduplicator, overwritten_as_prepared(root, ledger, row))
 
 
 def checked_batch(
@@ -294,7 +264,8 @@ def prepare_batch(
     :param api_host_of: checks the connection that the manifest names.
     :param run_id: this run; what it has verified itself, it does not upload again.
     :param asked_at: when the run was started or cleared: a forced run does not repeat what it has done since.
-    :param compare_before: whether it is held if its device had another zone or ``deviceId`` before.
+    :param compare_before: whether it is held, where it is compared here, if its device had another zone or
+        ``deviceId`` before.
     :raises BatchError: if the batch cannot be prepared.
     :raises TooManyRejectedError: if too large a share of its records is rejected; if a person is asked,
         the summary says so instead, and the batch is held if no data set of it was started.
@@ -387,25 +358,14 @@ def _prepare(
     # Where nothing is left to upload, there is nothing to decide.
     if too_many and (summary.is_empty or not options.asks):
         raise TooManyRejectedError(named(batch.folder), summary, options.max_quarantined_percent)
-    if summary.accepted and opening and row.data_set_type == NORMAL:
-        deduplicator = checked_data_set(batch.manifest)
+    if summary.accepted and opening:
         data_sets = [data_set for part in opening for data_set in part]
-        if ReplacesLosesDaysError.code not in batch.manifest.meant_as:
-            check_days_kept(row, ledger)
-        check_opening(
-            row,
-            data_sets,
-            summary,
-            root=root,
-            ledger=ledger,
-            options=options,
-            deduplicator=deduplicator,
-        )
-    if summary.accepted and opening and compare_before:
-        remembered = ledger.batches.get(row.id)
-        check_before(
-            remembered, ledger, root, checked_data_set(batch.manifest), meant_as=batch.manifest.meant_as
-        )
+        is_verified = any(data_set.state is DataSetState.VERIFIED for data_set in data_sets)
+        if row.data_set_type == NORMAL:
+            _check_opening(batch, row, summary, ledger, options, is_verified)
+        was_verified = is_verified or any(data_set.verified_at for data_set in data_sets)
+        if was_verified or too_many or _is_compared_here(row, options):
+            _check_beside_others(root, batch, row, ledger, options, compare_before)
     if too_many and not history.may_hold_data:
         ledger.batches.hold(row.id, TOO_MANY_REJECTED, summary.rejected_share)
     elif not history.may_hold_data:
@@ -452,13 +412,52 @@ def _is_clear(
         return False
     deduplicator = checked_data_set(batch.manifest)
     if row.data_set_type == NORMAL:
-        truncates = deduplicator.at_close is AtClose.DELETES_ALL and not options.allow_truncate
-        if truncates or not (options.allow_older or is_in_order(ledger, row, deduplicator)):
+        if deduplicator.at_close is AtClose.DELETES_ALL and not options.allow_truncate:
+            return False
+        if not _is_compared_here(row, options):
+            return True
+        if not (options.allow_older or is_in_order(ledger, row, deduplicator)):
             return False
     described = replace(row, device_key=batch.device_key, zones=batch.zones)
     return not compare_before or not may_differ_from_before(
         described, ledger, deduplicator, meant_as=batch.manifest.meant_as
     )
+
+
+def _check_opening(
+    batch: StagedBatch,
+    row: BatchRow,
+    summary: PrepareSummary,
+    ledger: Ledger,
+    options: RunOptions,
+    verified: bool,
+) -> None:
+    deduplicator = checked_data_set(batch.manifest)
+    if ReplacesLosesDaysError.code not in batch.manifest.meant_as:
+        check_days_kept(row, ledger)
+    if not options.allow_truncate:
+        check_truncate(row, deduplicator)
+    if verified and not options.allow_doubling:
+        check_doubling(row, deduplicator, of_other_devices=of_other_devices(summary.warnings))
+
+
+def _is_compared_here(row: BatchRow, options: RunOptions) -> bool:
+    """Return whether a batch that was never verified is compared with others of its device here already.
+
+    The upload of a normal one does that, once it knows that Tidepool lacks it: else nothing is closed.
+    """
+    return options.dry_run or row.data_set_type == CONTINUOUS
+
+
+def _check_beside_others(
+    root: UPath, batch: StagedBatch, row: BatchRow, ledger: Ledger, options: RunOptions, compare_before: bool
+) -> None:
+    deduplicator = checked_data_set(batch.manifest)
+    if row.data_set_type == NORMAL and not options.allow_older:
+        check_order(ledger, row, deduplicator, overwritten_as_prepared(root, ledger, row))
+    if compare_before:
+        remembered = ledger.batches.get(row.id)
+        check_before(remembered, ledger, root, deduplicator, meant_as=batch.manifest.meant_as)
 
 
 def _written(

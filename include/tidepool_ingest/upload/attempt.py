@@ -170,7 +170,14 @@ class UploadAttempt(ABC):
         batches = self._leased.ledger.batches
         hold_or_fail = batches.hold if isinstance(error, HeldError) else batches.mark_failed
         mark = batches.mark_unfinished if may_hold_data else hold_or_fail
-        mark(self._leased.batch.id, error.code, error.particulars, lease=self._leased.lease)
+        number, lease = self._leased.batch.id, self._leased.lease
+        if latest is not None and latest.state is DataSetState.VERIFIED and latest.verified_at:
+            # It was to be uploaded anew on purpose, and nothing was opened for that.
+            with self._leased.ledger.database.together():
+                batches.mark_verified(number, lease=lease)
+                batches.set_reason(number, error.code, error.particulars, lease=lease)
+        else:
+            mark(number, error.code, error.particulars, lease=lease)
         # Errors of the client name the data set and the user's short hash, not the batch or its part.
         log.info("%s stops here (%s).", self._leased.batch.label, error.code)
 

@@ -27,6 +27,7 @@ from tidepool_ingest.guards import (
     compares_days,
     is_in_order,
     may_differ_from_before,
+    overwritten_as_prepared,
 )
 from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease, lease_of_batch
 from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
@@ -107,13 +108,40 @@ def _begin_close_at_once(leased: LeasedBatch, data_set: DataSetRow) -> bool:
 
     :return: whether it was recorded. If not, it has to be found out first what to do, by files or requests.
     """
-    allow_older = leased.context.options.allow_older
-    if data_set.state is not DataSetState.OPEN or _may_differ(leased):
-        return False
-    if not (allow_older or is_in_order(leased.ledger, leased.batch, leased.deduplicator)):
+    if data_set.state is not DataSetState.OPEN or not is_clear_of_others(leased):
         return False
     leased.ledger.data_sets.begin_close(data_set.id, lease=leased.lease)
     return True
+
+
+def is_clear_of_others(leased: LeasedBatch) -> bool:
+    """Return whether no other batch of the device speaks against uploading this one; the ledger alone tells.
+
+    If not, it has to be compared with them.
+    """
+    if _may_differ(leased):
+        return False
+    return leased.context.options.allow_older or is_in_order(leased.ledger, leased.batch, leased.deduplicator)
+
+
+def check_beside_others(leased: LeasedBatch) -> None:
+    """Hold a batch beside others of its device before a data set is opened for it.
+
+    Tidepool was asked first: a data set that it already has is adopted, not closed again, and hides nothing.
+    Of a split batch all parts count, as long as nothing of it may be there.
+
+    :raises OlderThanUploadedError: its values would hide those of a newer one.
+    :raises NewerAtCloseError: it is not known yet whether a newer batch is visible.
+    :raises DeviceChangedError: its zone or ``deviceId`` differs from what the device had before.
+    """
+    ledger, whole, root = leased.ledger, leased.batch, leased.context.root
+    if whole.part_of is not None:
+        parts = [part.id for part in ledger.parts.of_batch(whole.part_of)]
+        if not any(data_set.state.may_hold_data for data_set in ledger.data_sets.of_batches(parts)):
+            whole = ledger.batches.get(whole.part_of)
+    if root is not None and not leased.context.options.allow_older:
+        check_order(ledger, whole, leased.deduplicator, overwritten_as_prepared(root, ledger, whole))
+    _compare_before(leased)
 
 
 def _may_differ(leased: LeasedBatch) -> bool:
@@ -164,7 +192,7 @@ def _whole_to_compare(leased: LeasedBatch) -> BatchRow | None:
 
 
 def _compare_before(leased: LeasedBatch) -> None:
-    """Hold the batch if another one of its device has been closed since it was prepared, and differs."""
+    """Hold the batch if another one of its device is there or has been closed meanwhile, and differs."""
     context, whole = leased.context, _whole_to_compare(leased)
     if whole is None or context.root is None:
         return

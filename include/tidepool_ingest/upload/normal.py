@@ -52,7 +52,12 @@ from tidepool_ingest.staging.work_area import Chunk, PreparedBatch
 from tidepool_ingest.texts import counted
 from tidepool_ingest.upload.adoption import adopt, compare_found, record_earlier
 from tidepool_ingest.upload.attempt import UploadAttempt, begun
-from tidepool_ingest.upload.closing import close_and_verify, verify_again
+from tidepool_ingest.upload.closing import (
+    check_beside_others,
+    close_and_verify,
+    is_clear_of_others,
+    verify_again,
+)
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext, UploadSummary, data_set_body
 from tidepool_ingest.upload.deleting import delete_data_set, delete_replaced
 from tidepool_ingest.upload.discovery import Choice, Listing, choose, listing_of
@@ -139,9 +144,10 @@ class NormalAttempt(UploadAttempt):
         self._reserved: FeedRow | None = None
         self._begun_chunks: Sequence[Chunk] = ()
         self._is_recorded = False
+        self._is_clear = False
 
     def begin(self) -> None:
-        """Do so, and look whether its program's name is used for normal data sets already.
+        """Do so, and look for others that use its program's name, or that it has to be compared with.
 
         :raises SplitBatchError: it is uploaded part by part.
         """
@@ -150,6 +156,7 @@ class NormalAttempt(UploadAttempt):
             raise SplitBatchError
         super().begin()
         self._reserved = known_feed(leased.ledger, self._feed)
+        self._is_clear = leased.batch.part_of is None and is_clear_of_others(leased)
 
     def _until_verified(self) -> UploadSummary:
         leased = self._leased
@@ -232,22 +239,24 @@ class NormalAttempt(UploadAttempt):
         choice = choose(self._leased, listing, self._rows())
         if choice.found is not None:
             return self._adopted(choice)
-        self._adopt_newer(listing)
+        if self._adopt_newer(listing) or not self._is_clear:
+            check_beside_others(self._leased)
         record_earlier(self._leased, choice.earlier, self._expected_rows)
         return self._open(choice.generation)
 
-    def _adopt_newer(self, listing: Listing) -> None:
+    def _adopt_newer(self, listing: Listing) -> bool:
         """Adopt what Tidepool has of newer batches of the device, of which a lost ledger knew.
 
         Only then does the ledger know which values an older one may not hide.
 
+        :return: whether there may be any.
         :raises NewerFirstError: one of them is still to be prepared, by a run that has yet to work on it.
         """
         context, ledger, batch = self._leased.context, self._leased.ledger, self._leased.batch
         others = listing.other_contents
         contents = {others[unknown] for unknown in others.keys() - ledger.data_sets.known(others)}
         if not contents:
-            return
+            return False
         unknown = [
             row
             for row in ledger.devices.newer_to_be_started(batch)
@@ -265,6 +274,7 @@ class NormalAttempt(UploadAttempt):
                     if error.disposition is Disposition.RETRIABLE:
                         raise
                     log.info("%s is not adopted, as its own task will say: %s", row.label, error)
+        return bool(unknown)
 
     def _adopted(self, choice: Choice) -> UploadSummary:
         """Adopt the data set that Tidepool already has."""

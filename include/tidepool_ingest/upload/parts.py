@@ -95,6 +95,7 @@ def _record_failure(
         BatchState.HELD: batches.hold,
         BatchState.FAILED: batches.mark_failed,
         BatchState.UPLOADING: batches.mark_unfinished,
+        BatchState.VERIFIED: batches.mark_unfinished,  # by an earlier upload
     }
     otherwise = batches.hold if isinstance(error, HeldError) else batches.mark_failed
     # The whole batch stops in the state of the part, if the part has stopped.
