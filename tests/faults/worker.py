@@ -59,6 +59,7 @@ TIMING = Timeouts(
     read_rows=50,
     doubt=0.9,
     lease=2.4,
+    listing=0.01,
     close_turn=6.0,
     slot=0.1,
     usual_close=0.1,

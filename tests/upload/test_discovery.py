@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.factories import HASH, NONE, ORIGIN, TRUNCATE, cbg, readings, with_origins, wizard
-from tests.happenings import BOTH, NEXT, body, live, lose, uploaded
+from tests.factories import DAY, HASH, NONE, ORIGIN, TRUNCATE, cbg, readings, with_origins, wizard
+from tests.happenings import BOTH, NEXT, before_it_is_sent, body, live, lose, uploaded
 from tests.overlaps import amounts, dose
 from tests.world import World
 from tidepool_ingest.errors import IngestError
@@ -287,6 +287,68 @@ def test_whoever_was_second_gives_way(
     assert world.sets(number)[-1].data_set_id == remaining
     assert remaining == firsts[0] == second.sets(numbers[0])[-1].data_set_id
     assert second.sets(numbers[0])[0].state is DataSetState.DELETED
+
+
+@pytest.mark.parametrize("deduplicator", EVERY)
+def test_what_another_deployment_has_closed_meanwhile_is_not_closed_once_more(
+    world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch, deduplicator: str
+) -> None:
+    number = world.ready(records(), data_set=body(deduplicator), allow_truncate=True)
+    second = elsewhere()
+    second.timed(listing=0.0)
+    before_it_is_sent(second, monkeypatch, lambda: world.upload(number))
+
+    found = second.sets(uploaded(second))
+
+    assert [sent.path for sent in world.recorder.sent if sent.method == "PUT"] == [
+        f"/v1/data_sets/{world.sets(number)[0].data_set_id}"
+    ]
+    assert [one.state for one in found] == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert found[-1].data_set_id == world.sets(number)[0].data_set_id
+    assert len(world.visible()) == 7
+
+
+def test_what_a_newer_one_has_deleted_meanwhile_is_not_closed_over_it(
+    world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = world.ready(readings(5), data_set=body(TRUNCATE), allow_truncate=True)
+    second = elsewhere()
+    second.timed(listing=0.0)
+    world.stage(readings(2, 30), "newer", day=NEXT, data_set=body(TRUNCATE))
+
+    def meanwhile() -> None:
+        world.upload(number)
+        assert world.run(Window(NEXT, NEXT), allow_truncate=True).codes == []
+
+    before_it_is_sent(second, monkeypatch, meanwhile)
+    assert second.run(Window(DAY, DAY), allow_truncate=True).codes == []
+
+    assert len(world.visible()) == 2
+
+
+def test_a_close_that_was_not_requested_is_not_requested_after_that_of_another_deployment(
+    world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = world.ready(readings(5))
+    second = elsewhere()
+    second.timed(listing=0.0)
+    listing = second.client.data_sets
+
+    def meanwhile() -> None:
+        world.upload(number)
+        monkeypatch.setattr(second.client, "data_sets", _interrupted)
+
+    before_it_is_sent(second, monkeypatch, meanwhile)
+    with pytest.raises(KeyboardInterrupt):
+        second.run(Window(DAY, DAY))
+    monkeypatch.setattr(second.client, "data_sets", listing)
+    second.wait_out_claims()
+
+    own = uploaded(second)
+
+    assert second.set_states(own) == [DataSetState.DELETED, DataSetState.VERIFIED]
+    assert len([sent for sent in world.recorder.sent if sent.method == "PUT"]) == 1
+    assert len(world.visible()) == 5
 
 
 def test_a_restored_ledger_finds_what_came_after_it(world: World, elsewhere: Callable[..., World]) -> None:

@@ -33,7 +33,7 @@ from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease, le
 from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext
-from tidepool_ingest.upload.discovery import settle
+from tidepool_ingest.upload.discovery import check_still_missing, settle
 from tidepool_ingest.upload.guarded_requests import POLL_SECONDS, GuardedRequests
 from tidepool_ingest.upload.read_back import Comparison, overwritten_as_shown, read_back
 from tidepool_ingest.upload.sending import StartOverError
@@ -58,12 +58,15 @@ def close_and_verify(
     data_set: DataSetRow,
     rejected: AbstractSet[int],
     done: Callable[[DataSetRow, Comparison, Lease], None],
+    listed_at: float | None = None,
 ) -> Comparison:
     """Close a data set unless it is closed, and compare what it shows with what was sent.
 
     :param data_set: all its chunks are stored.
     :param rejected: ordinals of the records that Tidepool rejected.
     :param done: told what it came to, with the lease on the device, which it may release.
+    :param listed_at: when Tidepool was asked what it has of the device, by :func:`time.monotonic`; ``None``
+        if this attempt did not ask.
     :raises StartOverError: Tidepool no longer knows it, or has another one for the same content.
     :raises OlderThanUploadedError: a newer batch of the device is verified; this one was not closed.
     """
@@ -80,6 +83,8 @@ def close_and_verify(
         device, is_begun = taken[-1]
         locked = leased.with_requests(requests)
         recorded = data_set
+        if data_set.state is DataSetState.OPEN or _is_still_open(locked, data_set):
+            check_still_missing(locked, data_set, listed_at)
         if data_set.state is not DataSetState.CLOSED:
             _close_in_order(locked, data_set, is_begun=is_begun)
             recorded = leased.ledger.data_sets.mark_closed(data_set.id, lease=leased.lease)
@@ -199,6 +204,11 @@ def _compare_before(leased: LeasedBatch) -> None:
     plan = leased.prepared if whole.id == leased.batch.id else context.work_area(whole).load()
     if plan is not None:
         check_before(whole, leased.ledger, context.root, leased.deduplicator, meant_as=plan.meant_as)
+
+
+def _is_still_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:
+    """Return whether a close that an earlier attempt was about to request has not been carried out."""
+    return data_set.state is DataSetState.CLOSING and _is_open(leased, data_set)
 
 
 def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:

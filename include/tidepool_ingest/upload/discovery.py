@@ -3,9 +3,9 @@
 A ledger that was lost or restored from a backup, or that of a second deployment, knows nothing of a data set
 that Tidepool has. Each data set of ours says by its mark (:mod:`tidepool_ingest.guards.marks`) what it was
 opened for. So before one is opened for a batch, those of the device are listed; one that was opened for the
-same content is adopted instead (:mod:`.adoption`). An open normal data set is not listed.
-Therefore they are listed once more after the close: of two for one content, the one that was created first
-stays, and whoever sees both deletes the other.
+same content is adopted instead (:mod:`.adoption`). An open normal data set is not listed. Therefore they are
+listed again right before the close, and once more after it: of two for one content, the one that was created
+first stays, and whoever sees both deletes the other.
 
 Uploading a content again on purpose, or undoing it, leaves a mark of a higher generation; the highest counts.
 """
@@ -13,8 +13,9 @@ Uploading a content again on purpose, or undoing it, leaves a mark of a higher g
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import NoReturn
@@ -80,10 +81,12 @@ class Listing:
 
     :param mark: the mark of the batch's first upload.
     :param data_sets: closed ones, also deleted ones.
+    :param asked_at: when it was asked for, by the clock of :func:`time.monotonic`.
     """
 
     mark: Mark
     data_sets: tuple[DataSet, ...]
+    asked_at: float = field(default_factory=time.monotonic)
 
     @cached_property
     def marked(self) -> tuple[MarkedSet, ...]:
@@ -163,9 +166,9 @@ def listing_of(leased: LeasedBatch) -> Listing:
     :param leased: the batch.
     """
     client_name = (leased.body.get("client") or {}).get("name")
-    return Listing(
-        leased.mark, listed(leased.context, leased.batch, leased.requests, client_name=client_name)
-    )
+    asked_at = time.monotonic()
+    found = listed(leased.context, leased.batch, leased.requests, client_name=client_name)
+    return Listing(leased.mark, found, asked_at)
 
 
 def listed(
@@ -291,7 +294,28 @@ def end_as_undone(leased: LeasedBatch, listing: Listing) -> NoReturn:
     raise (SupersededBatchError if is_replaced else WithdrawnError)(batch.label)
 
 
-# ---------------------------------------------------------------- after the close
+# ---------------------------------------------------------------- around the close
+
+
+def check_still_missing(leased: LeasedBatch, data_set: DataSetRow, listed_at: float | None) -> None:
+    """Make sure, right before a close, that Tidepool does not have the content by now.
+
+    What a close hides comes back when its data set is deleted, but not all of it if a newer one has hidden
+    rows of that set meanwhile. So a data set that has to give way is best not closed at all.
+
+    :param leased: the batch, under the lease on its device.
+    :param data_set: its data set, open.
+    :param listed_at: when it was last asked for; ``None`` if an earlier attempt did.
+    :raises StartOverError: another data set for it was closed meanwhile: this one has to go.
+    :raises WithdrawnError: somebody has undone the upload meanwhile.
+    :raises SupersededBatchError: another batch has replaced it meanwhile.
+    """
+    if listed_at is None or time.monotonic() - listed_at > leased.context.timeouts.listing:
+        listing = listing_of(leased)
+        _check_not_undone(leased, data_set, listing)
+        # One that a later upload has deleted counts too: closing this one could delete that.
+        if _rivals(data_set, (*listing.of_part, *listing.truncated())):
+            raise StartOverError("Tidepool has another one for the same content by now")
 
 
 def settle(leased: LeasedBatch, data_set: DataSetRow) -> bool:
@@ -304,23 +328,33 @@ def settle(leased: LeasedBatch, data_set: DataSetRow) -> bool:
     :raises SupersededBatchError: another batch has replaced it meanwhile.
     """
     listing = listing_of(leased)
+    _check_not_undone(leased, data_set, listing)
+    rivals = _rivals(data_set, listing.of_part)
+    if not rivals:
+        return False
+    shown = [one for one in listing.data_sets if one.data_set_id == data_set.data_set_id and not one.deleted]
+    rank = -(data_set.generation or 0)
+    if not shown or min(rivals, key=lambda one: one.rank).rank < (rank, *creation_key(shown[0])):
+        raise StartOverError("Tidepool has another one for the same content, which was created first")
+    delete_marked(leased.context, rivals, leased.requests)
+    return True
+
+
+def _check_not_undone(leased: LeasedBatch, data_set: DataSetRow, listing: Listing) -> None:
     generation = data_set.generation or 0
     if listing.is_undone_after(generation):
         end_as_undone(leased, listing)
     if listing.undone is not None and listing.undone.generation > generation:
         raise StartOverError("the content was undone and uploaded anew meanwhile")
-    rivals = [
-        marked
-        for marked in listing.of_part
-        if marked.id != data_set.data_set_id and marked.mark.generation >= generation
+
+
+def _rivals(data_set: DataSetRow, marked: Iterable[MarkedSet]) -> list[MarkedSet]:
+    """Return those of some that are not this one, from the same upload on purpose or from a later one."""
+    return [
+        one
+        for one in marked
+        if one.id != data_set.data_set_id and one.mark.generation >= (data_set.generation or 0)
     ]
-    if not rivals:
-        return False
-    shown = [one for one in listing.data_sets if one.data_set_id == data_set.data_set_id and not one.deleted]
-    if not shown or min(rivals, key=lambda one: one.rank).rank < (-generation, *creation_key(shown[0])):
-        raise StartOverError("Tidepool has another one for the same content, which was created first")
-    delete_marked(leased.context, rivals, leased.requests)
-    return True
 
 
 def successor_of(leased: LeasedBatch, data_set: DataSetRow, listing: Listing) -> MarkedSet | None:

@@ -56,6 +56,8 @@ class Timeouts:
     :param lease: how long a lease on a batch or a device outlives a holder that died. At least ``request``
         and ``doubt`` of it remain when a request is sent that changes something: whatever a dead holder had
         requested is carried out by then, or never.
+    :param listing: for how long what Tidepool has listed of a device is relied on: a close that comes later
+        lists it again.
     :param close_turn: how long to wait for another batch of the same device to be closed and read back.
     :param slot: how long an upload waits for its turn among the batches of its device before it ends, to be
         started again later: a task that waits for longer gives its slot back.
@@ -79,6 +81,7 @@ class Timeouts:
     begin: float = 60.0
     doubt: float = 120.0
     lease: float = 300.0
+    listing: float = 0.25
     close_turn: float = 600.0
     slot: float = 5.0
     usual_close: float = 3.0

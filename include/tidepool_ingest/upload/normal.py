@@ -145,6 +145,7 @@ class NormalAttempt(UploadAttempt):
         self._begun_chunks: Sequence[Chunk] = ()
         self._is_recorded = False
         self._is_clear = False
+        self._listed_at: float | None = None
 
     def begin(self) -> None:
         """Do so, and look for others that use its program's name, or that it has to be compared with.
@@ -239,6 +240,7 @@ class NormalAttempt(UploadAttempt):
         choice = choose(self._leased, listing, self._rows())
         if choice.found is not None:
             return self._adopted(choice)
+        self._listed_at = listing.asked_at
         if self._adopt_newer(listing) or not self._is_clear:
             check_beside_others(self._leased)
         record_earlier(self._leased, choice.earlier, self._expected_rows)
@@ -313,7 +315,9 @@ class NormalAttempt(UploadAttempt):
             if self._rejected.is_all:
                 raise _NothingRemainingError
             self._check_days_kept()
-        return close_and_verify(self._leased, data_set, self._rejected.ordinals, self._read_back_under)
+        return close_and_verify(
+            self._leased, data_set, self._rejected.ordinals, self._read_back_under, self._listed_at
+        )
 
     def _check_days_kept(self) -> None:
         """Hold a batch of which Tidepool has rejected all of a day, if the batch that it replaces has it.
