@@ -14,7 +14,7 @@ from tests.airflow.world import AirflowWorld
 from tests.factories import meter_readings, stage
 from tidepool_airflow import assets
 from tidepool_airflow.settings import staging_root
-from tidepool_ingest.cli.arguments import place
+from tidepool_ingest.cli.arguments import given_upath
 from tidepool_ingest.errors import Disposition
 from tidepool_ingest.staging import storage
 from tidepool_ingest.staging.errors import BatchError
@@ -37,17 +37,17 @@ def test_what_is_no_address_is_told_with_the_variable_that_names_it(
 @pytest.mark.parametrize("address", MALFORMED)
 def test_a_command_tells_it_too(address: str) -> None:
     with pytest.raises(BatchError, match=r"\[staging-unreachable\]"):
-        place(address)
+        given_upath(address)
 
 
 def test_a_home_folder_is_the_same_to_commands_and_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert place("~/staging").path == staging_root("~/staging").path == str(tmp_path / "staging")
+    assert given_upath("~/staging").path == staging_root("~/staging").path == str(tmp_path / "staging")
     for address in ("", "~nobody-of-this-name/staging"):
         with pytest.raises(BatchError, match="staging-unreachable"):
-            place(address)
+            given_upath(address)
 
 
 @pytest.mark.parametrize("address", ["/staging\0", "s3://bucket/\0", "/staging\udcff"])

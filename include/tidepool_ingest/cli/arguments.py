@@ -103,18 +103,18 @@ def user(text: str) -> str:
     return text
 
 
-def place(text: str) -> UPath:
+def given_upath(text: str) -> UPath:
     """Parse a path, or the URL of a storage that an installed package supports.
 
     :raises BatchError: ``staging-unreachable``.
     """
-    path = as_upath(file_place(text))
+    path = as_upath(given_path(text))
     filesystem(path)
     return path
 
 
-def file_place(text: str) -> StoragePath:
-    """Parse the same: a place on a local disk is a plain path, which takes no library of other storages.
+def given_path(text: str) -> StoragePath:
+    """Parse the same: one on a local disk is a plain path, which takes no library of other storages.
 
     :raises BatchError: ``staging-unreachable``.
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from tidepool_ingest.cli.arguments import CommandError, file_place, given_folder
+from tidepool_ingest.cli.arguments import CommandError, given_folder, given_path
 from tidepool_ingest.cli.device import data_set_of, edits_of, says_device
 from tidepool_ingest.cli.given import about
 from tidepool_ingest.formats import FORMATS, RECORDS_FORMAT, read_manifest
@@ -37,7 +37,7 @@ def described(options: argparse.Namespace) -> Manifest:
         raise CommandError(
             "--like says what the batch is.", "Leave the options of a device, a time zone and edits out."
         )
-    batch = given_folder(file_place(options.like))
+    batch = given_folder(given_path(options.like))
     with about(options.like, batch):
         manifest = read_manifest(batch, None)
         if any(FORMATS[file.format].has_own_rows for file in manifest.files):

@@ -6,7 +6,7 @@ import argparse
 import os
 from functools import partial
 
-from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, place, table
+from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, given_upath, table
 from tidepool_ingest.cli.ledgers import NO_LEDGER, opened
 from tidepool_ingest.maintenance.cleanup import Cleanup, RetentionPolicy
 from tidepool_ingest.options import MAX_KEEP_DAYS, QUARANTINE_DAYS, WORK_DAYS
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     with opened(options.ledger) as ledger:
         if ledger is None:
             raise CommandError(NO_LEDGER, "Give --ledger: only the ledger knows which batches are done.")
-        cleanup = Cleanup(place(options.root), ledger, policy, dry_run=options.dry_run)
+        cleanup = Cleanup(given_upath(options.root), ledger, policy, dry_run=options.dry_run)
         counted = cleanup.run().summary()
     if counted:
         print(table(("number", "what"), [(number, WHAT[name]) for name, number in counted.items()]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, place, table, user
+from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, given_upath, table, user
 from tidepool_ingest.cli.ledgers import NO_LEDGER, opened, who_runs
 from tidepool_ingest.maintenance.erasure import PersonData, PersonErasure
 from tidepool_ingest.privacy import short_hash
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
             raise CommandError(
                 NO_LEDGER, "Give --ledger: only the ledger knows which work areas are the person's."
             )
-        erasure = PersonErasure(ledger, place(options.root), options.user)
+        erasure = PersonErasure(ledger, given_upath(options.root), options.user)
         found = erasure.run(who_runs()) if options.yes else erasure.find()
     print(_report(found, options.user, removed=options.yes))
     return 0

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
-from tidepool_ingest.cli.arguments import CommandError, file_place, reading_data_file
+from tidepool_ingest.cli.arguments import CommandError, given_path, reading_data_file
 from tidepool_ingest.errors import IngestError
 from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.compression import COMPRESSION_BYTES, compression_in
@@ -159,7 +159,7 @@ def _named_by(text: str) -> Iterator[Given]:
     if text == STANDARD_INPUT:
         yield Given(text, Path(text))
         return
-    path = file_place(text)
+    path = given_path(text)
     local = local_path(path)
     if path.name == MANIFEST_NAME:
         yield Given(text, path.parent, is_batch=True)
@@ -228,7 +228,7 @@ def _batches(
     first, last = (date.fromisoformat(day),) * 2 if day else (date.min, date.max)
     ignored, found = Ignored(), 0
     below = len([part for part in (day, user) if part])
-    for listed in list_batches(as_upath(root), first, last, ignored):
+    for listed in list_batches(root, first, last, ignored):
         folder = listed.folder
         if user in ("", folder.user_id):
             found += 1

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 from tidepool_ingest.cli import EXIT_CODES
-from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, count, place, table
+from tidepool_ingest.cli.arguments import CommandError, add_ledger, add_root, count, given_upath, table
 from tidepool_ingest.cli.ledgers import NO_LEDGER, add_connection, opened, who_runs
 from tidepool_ingest.cli.tidepool import CommandConnection, migrated
 from tidepool_ingest.ledger import ActionKind, ActionStatus, Ledger
@@ -108,7 +108,7 @@ def _part_rows(text: str) -> int:
 def run_rebuild(options: argparse.Namespace) -> int:
     """Fill the ledger, and print what became of how many batches."""
     connection = CommandConnection(options.connection)
-    root = place(options.root)
+    root = given_upath(options.root)
     # However many records a data set lacks, Tidepool is asked whether it rejects them.
     any_number = UploadOptions(rejection_limit=RejectionLimit(percent=100))
     with migrated(options.ledger) as ledger, connection.client(ledger) as client:

@@ -24,7 +24,6 @@ from tidepool_ingest.staging.source_file import SourceFile
 from tidepool_ingest.staging.storage import (
     GIVEN,
     StoragePath,
-    as_upath,
     local_path,
     read_at_most,
     sha256_of,
@@ -42,7 +41,7 @@ def quoted(error: IngestError, folder: StoragePath) -> str:
             unknown = _unknown_keys(folder)
             return f"Not known: {', '.join(map(json.dumps, unknown))}." if unknown else ""
         if error.code == "file-sha256":
-            manifest = read_manifest(as_upath(folder), None)
+            manifest = read_manifest(folder, None)
             name = manifest.files[(getattr(error, "file_number", None) or 1) - 1].name
             return f"The sha256 that was found is {sha256_of(folder / name, below_root=GIVEN)}."
     except (IngestError, StrictJsonError):

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, get_args
 
-from tidepool_ingest.cli.arguments import CommandError, file_place
+from tidepool_ingest.cli.arguments import CommandError, given_path
 from tidepool_ingest.cli.given import Given, files_only, readable
 from tidepool_ingest.formats import FORMATS, guess_format, taken_options
 from tidepool_ingest.staging.errors import BatchError
@@ -171,7 +171,7 @@ def _mapping(text: str) -> dict[str, JsonValue]:
 
 
 def _read(text: str) -> bytes:
-    with readable(file_place(text)) as path:
+    with readable(given_path(text)) as path:
         content = read_at_most(path, MAX_MAPPING_BYTES, missing="file-missing", below_root=GIVEN)
     if len(content) > MAX_MAPPING_BYTES:
         raise StrictJsonError(f"it is larger than {MAX_MAPPING_BYTES} bytes")

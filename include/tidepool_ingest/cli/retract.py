@@ -6,7 +6,7 @@ import argparse
 import sys
 from datetime import UTC, datetime
 
-from tidepool_ingest.cli.arguments import add_root, given_folder, place
+from tidepool_ingest.cli.arguments import add_root, given_folder, given_upath
 from tidepool_ingest.cli.given import about
 from tidepool_ingest.maintenance.retracting import stage_retraction
 from tidepool_ingest.staging.batches import BatchFolder
@@ -26,10 +26,10 @@ def describe(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Stage the batch, and say what is going to happen."""
-    name = "/".join(given_folder(place(options.folder)).parts[-3:])
-    folder = BatchFolder.at(place(options.root), name)
+    name = "/".join(given_folder(given_upath(options.folder)).parts[-3:])
+    folder = BatchFolder.at(given_upath(options.root), name)
     with about("", folder.path):
-        staged = stage_retraction(place(options.root), folder, datetime.now(UTC))
+        staged = stage_retraction(given_upath(options.root), folder, datetime.now(UTC))
     print(staged.path)
     print(
         f"The next run of tidepool_continuous_upload that takes {staged.day} deletes every record that batch "

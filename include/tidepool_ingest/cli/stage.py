@@ -17,8 +17,8 @@ from tidepool_ingest.cli.arguments import (
     CommandError,
     add_root,
     day,
-    file_place,
     given_folder,
+    given_path,
     reading_data_file,
 )
 from tidepool_ingest.cli.device import add_device, add_edits, data_set_of, edits_of, reject
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
     data_set, edits = data_set_of(options), edits_of(options)
     said = reading_options(options)
     like = _like(options)
-    report = _Report(options, AlreadyStaged(file_place(options.root)))
+    report = _Report(options, AlreadyStaged(given_path(options.root)))
     with ExitStack() as stack, Progress(things) as progress:
         groups = list(_groups(things, options, like, stack, progress, report))
         if options.batch_id and len(groups) > 1:
@@ -295,7 +295,7 @@ class _Report:
 def _like(options: argparse.Namespace) -> Manifest | None:
     if not options.like:
         return None
-    batch = given_folder(file_place(options.like))
+    batch = given_folder(given_path(options.like))
     with about(options.like, batch):
         return read_manifest(batch, None)
 
@@ -343,8 +343,8 @@ def _stage_group(
     progress: Progress,
 ) -> None:
     """Stage files of one format together, and say what became of them."""
-    root = file_place(options.root)
-    replaces = None if options.replaces is None else file_place(options.replaces).name
+    root = given_path(options.root)
+    replaces = None if options.replaces is None else given_path(options.replaces).name
     if like is None and FORMATS[group.format].has_own_rows:
         # Loaded only here, and where a table is split: records need none of it.
         from tidepool_ingest.stage.vendor import stage_export
@@ -432,10 +432,10 @@ def _run_split(options: argparse.Namespace) -> int:
     if options.format not in (None, TABLE_FORMAT) or not isinstance(said.table, dict):
         raise CommandError("Only a table can be split.", "Leave --format out.")
     check_taken(TABLE_FORMAT, said)
-    with about(options.users), readable(file_place(options.users)) as known:
+    with about(options.users), readable(given_path(options.users)) as known:
         users = read_users(known)
     split_by = options.split_by.split(",")
-    report = _Report(options, AlreadyStaged(file_place(options.root)))
+    report = _Report(options, AlreadyStaged(given_path(options.root)))
     with Progress(things) as progress, tempfile.TemporaryDirectory(prefix="tidepool-split-") as folder:
         with about(things[0].typed), reading_data_file(), things[0].file() as source:
             people = split(source, said.table, split_by, users, Path(folder))
@@ -443,7 +443,7 @@ def _run_split(options: argparse.Namespace) -> int:
             _tell_of_people(people, report)
         try:
             description = _description(options, said, data_set, edits)
-            staged = stage_people(people, file_place(options.root), description, already=report.already)
+            staged = stage_people(people, given_path(options.root), description, already=report.already)
         except PeopleHeldError as error:
             with progress.paused():
                 for study_id, reason in error.people:

@@ -11,7 +11,7 @@ from typing import Final
 
 from upath import UPath
 
-from tidepool_ingest.cli.arguments import CommandError, place
+from tidepool_ingest.cli.arguments import CommandError, given_upath
 from tidepool_ingest.cli.given import about
 from tidepool_ingest.privacy import is_user_id
 from tidepool_ingest.staging.batches import BatchFolder, Ignored, days
@@ -48,7 +48,7 @@ def where(text: str) -> Where:
     :raises CommandError: it is none of them.
     """
     with about(text):
-        return _where(place(text))
+        return _where(given_upath(text))
 
 
 def _where(path: UPath) -> Where:
