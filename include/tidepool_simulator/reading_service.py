@@ -300,7 +300,9 @@ class ReadingService:
             yield dumps(visible | {"revision": revision})
 
     def _where(self, wanted: Filter, types: Sequence[str]) -> _Where:
-        where = _Where(["user_id = ?", "active = 1"], [wanted.user_id])
+        # The plus keeps SQLite from going through all that the user has, instead of what the data set has.
+        user = "+user_id" if wanted.upload_id else "user_id"
+        where = _Where([f"{user} = ?", "active = 1"], [wanted.user_id])
         if types and types[0]:
             where.add_one_of("type", types)
         if wanted.start is not None:
@@ -316,9 +318,11 @@ class ReadingService:
         """Records of the Carelink site are hidden when the user uploaded a Medtronic device directly."""
         if wanted.carelink is not None:
             return wanted.carelink
+        # Only what may be of one is decoded: a user may have thousands of data sets.
+        may_be = " AND state = 'closed' AND deleted_time IS NULL AND instr(document, 'Medtronic')"
         return not any(
             "Medtronic" in document.get("deviceManufacturers", [])
-            for document in self._active_sets(wanted, closed=True)
+            for document in self._active_sets(wanted, may_be)
         )
 
     def _looped_uploads(self, wanted: Filter) -> list[str]:
@@ -341,10 +345,8 @@ class ReadingService:
             and (milliseconds_of(document.get("time", "")) or ZERO_TIME_MS) >= _LOOP_BOUNDARY_MS
         ]
 
-    def _active_sets(self, wanted: Filter, *, closed: bool = False) -> list[dict[str, Any]]:
-        where = "user_id = ? AND active = 1" + (
-            " AND state = 'closed' AND deleted_time IS NULL" if closed else ""
-        )
+    def _active_sets(self, wanted: Filter, more: str = "") -> list[dict[str, Any]]:
+        where = f"user_id = ? AND active = 1{more}"
         with self._database.reading() as connection:
             rows = connection.execute(
                 f"SELECT document FROM data_sets WHERE {where}", (wanted.user_id,)

@@ -11,7 +11,8 @@ from tidepool_simulator.instants import now_milliseconds
 from tidepool_simulator.partial_writes import CutError, next_share
 from tidepool_simulator.records import DataSet, Selection
 
-OF_SET = "user_id = :user AND upload_id = :upload"
+OF_SET = "+user_id = :user AND upload_id = :upload"
+"""The plus keeps SQLite from going through all that the user has, instead of what the data set has."""
 
 
 class MissingDeviceError(Exception):

@@ -72,6 +72,32 @@ def test_the_store_is_readable_beside_the_running_simulator(tmp_path: Path) -> N
         assert hands.values() == [5.5]
 
 
+def test_a_request_about_one_data_set_does_not_go_through_all_that_its_user_has(tmp_path: Path) -> None:
+    """A day's fleet shares its users: else each upload takes longer than the one before."""
+    statements: list[str] = []
+    with Simulator(tmp_path / "store.sqlite") as simulator:
+        hands = ApiUser(simulator)
+        with simulator.database.reading() as connection:
+            connection.set_trace_callback(statements.append)
+        for deduplicator in (HASH, NONE):
+            data_set = hands.uploaded([hands.cbg(5.5)], deduplicator)
+            assert hands.values(uploadId=data_set) == [5.5]
+            hands.delete(data_set)
+        with simulator.database.reading() as connection:
+            connection.set_trace_callback(None)
+            plans = {
+                text: [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {text}")]
+                for text in statements
+                if " data " in text and not text.startswith("INSERT")
+            }
+    assert len(plans) > 8
+    assert [text for text, steps in plans.items() if any(_goes_through_a_user(step) for step in steps)] == []
+
+
+def _goes_through_a_user(step: str) -> bool:
+    return step.startswith("SCAN data") or step.endswith("(user_id=?)")
+
+
 def test_accounts_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "accounts.json"
     path.write_text(json.dumps({
