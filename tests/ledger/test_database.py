@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError
 
+from tests.servers import postgresql_database
 from tidepool_ingest.ledger import Lease, Ledger, database
 from tidepool_ingest.ledger.database import (
     HEAD_REVISION,
@@ -150,6 +151,40 @@ def test_a_database_that_is_away_is_named_without_its_password() -> None:
 
     assert "canary" not in str(caught.value)
     assert "tidepool_ledger" in str(caught.value)
+
+
+@pytest.fixture
+def on_postgresql(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """A ledger whose pool holds one connection, which the server has ended."""
+    with (
+        postgresql_database(request.getfixturevalue("postgresql")) as address,
+        closing(Ledger(address)) as ledger,
+    ):
+        ledger.migrate()
+        with closing(Ledger(address)) as another, another.database.writing() as connection:
+            others = "datname = current_database() AND pid != pg_backend_pid()"
+            connection.exec_driver_sql(
+                f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE {others}"
+            )
+        yield ledger
+
+
+def test_a_connection_that_was_lost_while_nobody_used_it_is_replaced(
+    on_postgresql: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_SECONDS", 0.0)
+
+    assert on_postgresql.batches.days() == []
+
+
+def test_a_connection_that_is_lost_in_use_fails_what_used_it_and_nothing_more(
+    on_postgresql: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_SECONDS", 3_600.0)
+
+    with pytest.raises(LedgerUnavailableError):
+        on_postgresql.batches.days()
+    assert on_postgresql.batches.days() == []
 
 
 def modes(path: Path) -> dict[str, int]:

@@ -368,6 +368,8 @@ class DataSets:
         :param data_set_ids: ids at Tidepool.
         """
         found: set[str] = set()
+        if not data_set_ids:
+            return found
         with self._database.reading() as connection:
             for batch_of_ids in batched(list(data_set_ids)):
                 query = select(data_sets.c.data_set_id).where(data_sets.c.data_set_id.in_(batch_of_ids))

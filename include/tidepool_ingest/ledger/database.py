@@ -6,6 +6,7 @@ Alembic is imported only when there is something to migrate, which each task che
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Executable,
     create_engine,
     event,
+    exc,
     func,
     inspect,
     make_url,
@@ -29,14 +31,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import (
-    ArgumentError,
-    DatabaseError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from tidepool_ingest.errors import Disposition, IngestError, as_sentence
 from tidepool_ingest.ledger.schema import NOW
@@ -184,6 +179,9 @@ SQLITE_RETRY_SECONDS = 0.02
 CONNECT_WAIT_SECONDS = 10
 """How long to wait for PostgreSQL to take a connection."""
 
+IDLE_SECONDS = 1.0
+"""A connection to PostgreSQL that was used less long ago is not asked whether it is still open."""
+
 READING = "ledger_reading"
 """Execution option of a connection that only reads, and so need not wait for SQLite's one writer."""
 
@@ -207,7 +205,7 @@ def ledger_url(address: str) -> URL:
     """
     try:
         url = make_url(address)
-    except ArgumentError:
+    except exc.ArgumentError:
         # The address may contain a password, so it is not repeated.
         raise LedgerConfigurationError(
             "The ledger's address cannot be read.",
@@ -234,9 +232,19 @@ def open_engine(address: str) -> Engine:
     url = ledger_url(address)
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url)
-    engine = create_engine(
-        url, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": CONNECT_WAIT_SECONDS}
-    )
+    engine = create_engine(url, hide_parameters=True, connect_args={"connect_timeout": CONNECT_WAIT_SECONDS})
+
+    @event.listens_for(engine, "checkin")
+    def note_use(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def replace_if_lost(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("used", math.inf) > IDLE_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error:
+                raise exc.InvalidatePoolError from None
 
     @event.listens_for(engine, "connect")
     def use_utc(connection: Any, _record: Any) -> None:
@@ -312,14 +320,22 @@ class Database:
     def __init__(self, address: str) -> None:
         self.engine = open_engine(address)
         self._of_thread = _OfThread()
+        self._reading: dict[str, Any] = {READING: True}
+        if self.engine.dialect.name == "postgresql":
+            # Each statement sees what is committed by then, in a transaction as well: it needs none.
+            self._reading["isolation_level"] = "AUTOCOMMIT"
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Open a transaction that only reads: on SQLite it does not wait for the writer."""
+    def reading(self, *, streams: bool = False) -> Iterator[Connection]:
+        """Open a transaction that only reads: on SQLite it does not wait for the writer.
+
+        :param streams: whether rows are fetched one block after another, which PostgreSQL does only in one.
+        """
         if (shared := self._of_thread.shared) is not None:
             yield shared
             return
-        with translated_errors(), self.engine.connect().execution_options(**{READING: True}) as connection:
+        options = {READING: True} if streams else self._reading
+        with translated_errors(), self.engine.connect().execution_options(**options) as connection:
             yield connection
 
     @contextmanager
@@ -462,7 +478,7 @@ def retry_on_conflict(write: Callable[[], T], times: int = 1) -> T:
     :param times: how often it is retried: with many rows, other ones may conflict each time.
     """
     for _ in range(times):
-        with suppress(IntegrityError):
+        with suppress(exc.IntegrityError):
             return write()
     return write()
 
@@ -472,16 +488,16 @@ def translated_errors() -> Iterator[None]:
     """Turn the drivers' errors about a missing or broken database into one that says what to do."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except (exc.OperationalError, exc.InterfaceError) as error:
         raise LedgerUnavailableError(type(error.orig).__name__) from None
-    except DatabaseError as error:
+    except exc.DatabaseError as error:
         if type(error.orig) is not sqlite3.DatabaseError:
             raise
         raise LedgerConfigurationError(
             "The ledger's file is not a SQLite database, or is damaged.",
             "Check the address; if it is right, restore the file from its backup.",
         ) from None
-    except PoolTimeoutError as error:
+    except exc.TimeoutError as error:
         raise LedgerUnavailableError(type(error).__name__) from None
 
 

@@ -140,7 +140,7 @@ def batch_ends(
         .where(batches.c.device_id.is_not(None), IS_WHOLE)
         .order_by(batches.c.api_host, batches.c.user_id, batches.c.device_id, ends.c.last_day)
     )
-    with database.reading() as connection:
+    with database.reading(streams=True) as connection:
         for row in connection.execution_options(yield_per=ROWS_PER_BATCH).execute(query):
             yield BatchEnd(*row)
 
@@ -161,7 +161,7 @@ def _batch_ends_of(
         batches.c.api_host.in_(select(device_spans.c.api_host).distinct()),
         func.coalesce(batches.c.part_of, 0) == 0,
     ).order_by(*columns[:3], "last_day")
-    with database.reading() as connection:
+    with database.reading(streams=True) as connection:
         for row in connection.execution_options(yield_per=ROWS_PER_BATCH).execute(query):
             if row.last_day is not None:
                 yield BatchEnd(*row)
