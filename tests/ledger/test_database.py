@@ -153,6 +153,20 @@ def test_a_database_that_is_away_is_named_without_its_password() -> None:
     assert "tidepool_ledger" in str(caught.value)
 
 
+def test_a_file_that_another_process_keeps_writing_to_is_waited_for_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SQLITE_WAIT_SECONDS", 0)
+    path = tmp_path / "ledger.db"
+    with closing(Ledger(f"sqlite:///{path}")) as ledger, closing(sqlite3.connect(path)) as another:
+        ledger.migrate()
+        another.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerUnavailableError), ledger.database.writing():
+            pass
+
+        assert ledger.batches.days() == []
+
+
 @pytest.fixture
 def on_postgresql(request: pytest.FixtureRequest) -> Iterator[Ledger]:
     """A ledger whose pool holds one connection, which the server has ended."""

@@ -280,8 +280,12 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get(READING, False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        how = "BEGIN" if connection.get_execution_options().get(READING, False) else "BEGIN IMMEDIATE"
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute(how)  # as a statement of SQLAlchemy's it would take as long as a query
+        except sqlite3.Error as error:
+            raise exc.DBAPIError.instance(how, None, error, sqlite3.Error) from None
 
     return engine
 
