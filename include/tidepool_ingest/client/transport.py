@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -180,7 +180,8 @@ class Transport:
                 response = self._session.request(
                     request.method,
                     request.url,
-                    params=dict(request.params),
+                    # As a mapping, the library would ask at length what kind of one it is.
+                    params=urlencode(request.params),
                     data=request.body,
                     headers=headers,
                     timeout=(timeouts.connect + sending, timeouts.read),
