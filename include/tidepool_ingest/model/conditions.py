@@ -1,18 +1,18 @@
 """Limits of a field that depend on another field of the same object.
 
-Each condition says whether a value is valid (``check``), and whether it may miss a field
-(``asks_for_missing``): the fast path asks the others only about fields that are there.
+Each condition says whether a value is valid (``check``), whether it may miss a field (``asks_for_missing``)
+and which values it never minds (``sure_range``): the fast path asks only where one may have something to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 from typing_extensions import override
 
-from tidepool_ingest.model.fields import Range, Values
+from tidepool_ingest.model.fields import Range
 from tidepool_ingest.model.problems import EXISTS, NOT_AFTER, NOT_EXISTS, OUT_OF_RANGE
 
 
@@ -27,7 +27,9 @@ class Opinion(NamedTuple):
     goes_on: bool = True
 
 
-FINE = Opinion()
+FINE: Final = Opinion()
+UNCHECKED: Final = Opinion(goes_on=False)
+"""No problem, and no further look at the field."""
 
 
 class Condition(Struct, frozen=True, eq=False):
@@ -38,17 +40,27 @@ class Condition(Struct, frozen=True, eq=False):
 
     field: str
 
-    def check(self, value: Any, values: Values) -> Opinion:
+    def check(self, value: Any, sibling: Any) -> Opinion:
         """Check the field.
 
         :param value: its parsed value; ``None`` when missing.
-        :param values: the parsed fields of the object.
+        :param sibling: that of the other field.
         """
         raise NotImplementedError
 
     @property
     def asks_for_missing(self) -> bool:
         """Whether it may have something to say about a field that is missing."""
+        return False
+
+    @property
+    def sure_range(self) -> Range | None:
+        """A range in which every number is valid while the sibling is missing; ``None``: there is none."""
+        return None
+
+    @property
+    def always_sure(self) -> bool:
+        """Whether every number in that range is valid, whatever the sibling is."""
         return False
 
 
@@ -70,11 +82,12 @@ class When(Condition, frozen=True, eq=False):
         return self.required
 
     @override
-    def check(self, value: Any, values: Values) -> Opinion:
-        sibling = values.get(self.field)
+    def check(self, value: Any, sibling: Any) -> Opinion:
         if sibling is not None and (not self.among or sibling in self.among):
             return Opinion(NOT_EXISTS) if self.required and value is None else FINE
-        return Opinion(EXISTS if value is not None else None, goes_on=self.checked_anyway)
+        if value is None:
+            return FINE if self.checked_anyway else UNCHECKED
+        return Opinion(EXISTS, goes_on=self.checked_anyway)
 
 
 class ByCase(Condition, frozen=True, eq=False):
@@ -93,19 +106,18 @@ class ByCase(Condition, frozen=True, eq=False):
         return True
 
     @override
-    def check(self, value: Any, values: Values) -> Opinion:
-        case = values.get(self.field)
-        if case in self.required:
+    def check(self, value: Any, sibling: Any) -> Opinion:
+        if sibling in self.required:
             return Opinion(NOT_EXISTS) if value is None else FINE
-        return Opinion(EXISTS if value is not None and case in self.forbidden else None, goes_on=False)
+        return Opinion(EXISTS if value is not None and sibling in self.forbidden else None, goes_on=False)
 
 
 class NotWith(Condition, frozen=True, eq=False):
     """The field may not be there together with a sibling, and is not checked then."""
 
     @override
-    def check(self, value: Any, values: Values) -> Opinion:
-        if self.field in values:
+    def check(self, value: Any, sibling: Any) -> Opinion:
+        if sibling is not None:
             return Opinion(EXISTS if value is not None else None, goes_on=False)
         return FINE
 
@@ -124,16 +136,15 @@ class RequiredAt(Condition, frozen=True, eq=False):
         return True
 
     @override
-    def check(self, value: Any, values: Values) -> Opinion:
-        return Opinion(NOT_EXISTS) if value is None and values.get(self.field) == self.number else FINE
+    def check(self, value: Any, sibling: Any) -> Opinion:
+        return Opinion(NOT_EXISTS) if value is None and sibling == self.number else FINE
 
 
 class After(Condition, frozen=True, eq=False):
     """The time may not be before a sibling's, where that is there."""
 
     @override
-    def check(self, value: Any, values: Values) -> Opinion:
-        sibling = values.get(self.field)
+    def check(self, value: Any, sibling: Any) -> Opinion:
         if value is None or sibling is None or value.moment >= sibling.moment:
             return FINE
         return Opinion(NOT_AFTER)
@@ -149,11 +160,16 @@ class From(Condition, frozen=True, eq=False):
     minimum: float
     maximum: float = float("inf")
 
+    @property
     @override
-    def check(self, value: Any, values: Values) -> Opinion:
+    def sure_range(self) -> Range:
+        return self.minimum, self.maximum
+
+    @override
+    def check(self, value: Any, sibling: Any) -> Opinion:
         if value is None:
             return FINE
-        low, sibling = self.minimum, values.get(self.field)
+        low = self.minimum
         if sibling is not None and low <= sibling <= self.maximum:
             low = sibling
         return FINE if low <= value <= self.maximum else Opinion(OUT_OF_RANGE)
@@ -169,11 +185,16 @@ class UpTo(Condition, frozen=True, eq=False):
     minimum: float
     maximum: float
 
+    @property
     @override
-    def check(self, value: Any, values: Values) -> Opinion:
+    def sure_range(self) -> Range:
+        return self.minimum, self.maximum
+
+    @override
+    def check(self, value: Any, sibling: Any) -> Opinion:
         if value is None:
             return FINE
-        high, sibling = self.maximum, values.get(self.field)
+        high = self.maximum
         if sibling is not None and self.minimum <= sibling <= high:
             high = sibling
         return FINE if self.minimum <= value <= high else Opinion(OUT_OF_RANGE)
@@ -187,9 +208,20 @@ class ByUnits(Condition, frozen=True, eq=False):
 
     ranges: Mapping[str, Range]
 
+    @property
     @override
-    def check(self, value: Any, values: Values) -> Opinion:
-        limits = self.ranges.get(values.get(self.field, ""))
+    def sure_range(self) -> Range | None:
+        ranges = set(self.ranges.values())
+        return ranges.pop() if len(ranges) == 1 else None
+
+    @property
+    @override
+    def always_sure(self) -> bool:
+        return True
+
+    @override
+    def check(self, value: Any, sibling: Any) -> Opinion:
+        limits = self.ranges.get(sibling)
         if value is None or limits is None or limits[0] <= value <= limits[1]:
             return FINE
         return Opinion(OUT_OF_RANGE)

@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
-from annotated_types import Ge, Le, MaxLen, MinLen
+from annotated_types import MaxLen, MinLen
 
 from tidepool_ingest.model import fields
 from tidepool_ingest.model.base import Datum
@@ -36,9 +36,9 @@ from tidepool_ingest.model.specification import (
     fields_of,
     literal_fields,
 )
-from tidepool_ingest.model.struct_checks import KNOWN_LIMITS, rest_of
+from tidepool_ingest.model.struct_checks import KNOWN_LIMITS, range_of, rest_of, sizes_of
 
-FAST_PATH_BYTES_MAX: Final = fields.JSON_SIZE_MAX // GROWTH_MAX
+SHORT_LINE_BYTES: Final = fields.JSON_SIZE_MAX // GROWTH_MAX
 """Bytes of a line in which no free object can be larger than allowed, however Go writes it."""
 
 Models: TypeAlias = tuple[type[fields.Record], ...]
@@ -130,8 +130,9 @@ def _struct(
         bases=(_Hidden,),
         namespace={
             **missing,
-            **({tag: literals[tag]} if tag and outer else {}),
-            "rest": rest_of(model, types, whole=whole),
+            **({tag: literals[tag]} if tag else {}),
+            "rest": rest_of(model, types),
+            "sizes": sizes_of(model, types),
         },
         tag_field=tag,
         tag=literals[tag] if tag else None,
@@ -176,17 +177,17 @@ def _variant(
 
 
 def _number(spec: FieldSpec) -> Any:
-    low, high = (spec.limit(kind) for kind in (Ge, Le))
-    of_float = msgspec.Meta(ge=float(low.ge) if low else None, le=float(high.le) if high else None)
-    of_int = msgspec.Meta(ge=ceil(low.ge) if low else None, le=floor(high.le) if high else None)
+    low, high = range_of(spec)
+    of_float = msgspec.Meta(ge=None if low is None else float(low), le=None if high is None else float(high))
+    of_int = msgspec.Meta(ge=None if low is None else ceil(low), le=None if high is None else floor(high))
     return Annotated[int, of_int] | Annotated[float, of_float]
 
 
 def _integer(spec: FieldSpec) -> Any:
-    low, high = (spec.limit(kind) for kind in (Ge, Le))
+    low, high = range_of(spec)
     # Beyond these an integer is another one for the Platform, which reads numbers as float64.
-    lowest = max(-FLOAT_EXACT_MAX, ceil(low.ge)) if low else -FLOAT_EXACT_MAX
-    highest = min(FLOAT_EXACT_MAX, floor(high.le)) if high else FLOAT_EXACT_MAX
+    lowest = -FLOAT_EXACT_MAX if low is None else max(-FLOAT_EXACT_MAX, ceil(low))
+    highest = FLOAT_EXACT_MAX if high is None else min(FLOAT_EXACT_MAX, floor(high))
     return Annotated[int, msgspec.Meta(ge=lowest, le=highest)]
 
 
@@ -301,6 +302,10 @@ class _Decoders:
                 records[index] = _of_kind(kinds[type(record)], rests, lines[index])
             elif rest is not None and not rest(record, None):
                 records[index] = None
+        for index in _long(lines):
+            sizes = getattr(type(records[index]), "sizes", None)
+            if sizes is not None and not sizes(records[index], None):
+                records[index] = None
         there = [record for record in records if record is not None]
         for name in _BLOCK_TIMES:
             _check_times(name, records, there)
@@ -340,6 +345,13 @@ class _Decoders:
         self._rests |= {struct: struct.__dict__["rest"] for struct in get_args(kinds) or (kinds,)}
         self._rests[found] = _of_kind
         return found
+
+
+def _long(lines: Sequence[bytes]) -> Sequence[int]:
+    """Return the indexes of the lines in which a free object may be too large."""
+    if max(map(len, lines), default=0) <= SHORT_LINE_BYTES:
+        return ()
+    return [index for index, line in enumerate(lines) if len(line) > SHORT_LINE_BYTES]
 
 
 def _never_passes(_record: Any, _units: str | None) -> bool:
@@ -395,7 +407,7 @@ _DECODERS: Final = {whole: _Decoders(whole=whole) for whole in (True, False)}
 def surely_valid(lines: Sequence[bytes], *, whole: bool) -> list[Any]:
     """Decode those lines that are certainly accepted.
 
-    :param lines: JSON texts without huge integers; if whole, of at most ``FAST_PATH_BYTES_MAX`` bytes.
+    :param lines: JSON texts without huge integers.
     :param whole: whether only whole records pass. Of others, unknown fields have not been looked at: they may
         hold what Go does not read.
     :return: for each, the struct of its type; ``None`` if it is not certain.

@@ -57,9 +57,11 @@ class Rule(Struct, frozen=True):
 
     :param check: gets the parsed fields, the glucose units in force (``None``: unknown), and the report. Of a
         time or an object it may only ask whether it is there: the fast path does not parse those for it.
+    :param any_of: the names of fields, if it keeps to asking for one of them.
     """
 
     check: Callable[[Values, str | None, Report], None]
+    any_of: tuple[str, ...] = ()
 
 
 def any_of(*names: str, at: str = "", code: str = NONE_OF_ANY) -> Rule:
@@ -74,7 +76,7 @@ def any_of(*names: str, at: str = "", code: str = NONE_OF_ANY) -> Rule:
         if not any(name in values for name in names):
             report(code, at)
 
-    return Rule(check)
+    return Rule(check, names)
 
 
 # --- Kinds of values that JSON has no type for ---

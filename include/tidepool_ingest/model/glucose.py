@@ -87,7 +87,7 @@ def to_mmol_per_l(value: float) -> float:
 
 def _check_target(values: Values, units: str | None, report: Report) -> None:
     """Check which of the four shapes a target has, and its limits."""
-    target, width, high, low = (values.get(name) for name in ("target", "range", "high", "low"))
+    target, width, high, low = map(values.get, ("target", "range", "high", "low"))
     limits = GLUCOSE_RANGES.get(units or "")
     unwanted: tuple[str, ...] = ()
     if target is not None:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
-from operator import attrgetter
+from math import isfinite
+from operator import attrgetter, lt
 from typing import Any, Final, TypeAlias, get_args, get_origin
 
+import msgspec
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from tidepool_ingest.model import fields
-from tidepool_ingest.model.conditions import Condition
-from tidepool_ingest.model.gojson import go_json_size
+from tidepool_ingest.model.conditions import After, Condition
+from tidepool_ingest.model.gojson import GROWTH_MAX, go_json_size
 from tidepool_ingest.model.limits import Question, questions_about
 from tidepool_ingest.model.specification import FieldSpec, Kind, fields_of, literal_fields
 from tidepool_ingest.model.validation import not_rising
@@ -22,18 +24,19 @@ from tidepool_ingest.model.validation import not_rising
 Rest: TypeAlias = Callable[[Any, str | None], bool]
 """Gets a struct and the glucose units around it; returns whether what the struct cannot say is kept.
 
-What asks a part of it gets the value of a field, or the values that conditions and rules look at.
+What asks a part of it gets the struct, too, or the value of a field.
 """
 
 
-def rest_of(model: type[fields.Record], types: Mapping[str, Any], *, whole: bool) -> Rest | None:
+def rest_of(model: type[fields.Record], types: Mapping[str, Any]) -> Rest | None:
     """Return what asks the annotations' own checks about a struct, or ``None`` if it says everything.
+
+    How large free objects are is for :func:`sizes_of` to ask.
 
     :param model: its model.
     :param types: of its fields.
-    :param whole: whether only whole records pass.
     """
-    of_values = list(_of_values(model, types, whole=whole))
+    of_values = list(_of_values(model, types))
     asked = [*_of_conditions(model), *_of_rules(model)]
     ranges = tuple(
         (spec.name, limit.ranges)
@@ -44,21 +47,38 @@ def rest_of(model: type[fields.Record], types: Mapping[str, Any], *, whole: bool
         return None
     required = {spec.name for spec in fields_of(model) if spec.required}
     surely_there = tuple((name, question) for name, question in of_values if name in required)
-    optional = [(name, question) for name, question in of_values if name not in required]
-    always = tuple(ask for names, ask in asked if not names)
-    by_field = _by_field(optional, asked)
-    values_of = _values_of(model)
+    if_there = [(name, question) for name, question in of_values if name not in required]
+    if_any = [(name, ask) for names, ask in asked for name in names]
+    always = [ask for names, ask in asked if not names]
     units_of = _units_of(model.glucose_units) if model.glucose_units else None
     further = _in_turn(
-        _asks_always(always, values_of) if always else None,
-        _asks_if_there(by_field, values_of) if by_field else None,
+        [*always, *_asks_if_there(if_there, of_values=True), *_asks_if_there(if_any, of_values=False)]
     )
     if further and not (ranges or surely_there or units_of):
         return further
     keeps_rest = _asks_all(units_of, ranges, surely_there, further)
-    if surely_there or always or not by_field or not _is_reading(model, ranges):
+    optional = dict.fromkeys(name for name, _ in (*if_there, *if_any))
+    if surely_there or always or not optional or not _is_reading(model, ranges):
         return keeps_rest
-    return _of_readings(*ranges[0], units_of, attrgetter(*by_field), _nothing(by_field), keeps_rest)
+    return _of_readings(*ranges[0], units_of, attrgetter(*optional), _nothing(optional), keeps_rest)
+
+
+def sizes_of(model: type[fields.Record], types: Mapping[str, Any]) -> Rest | None:
+    """Return what asks whether the free objects in a struct are small, or ``None`` if it has none.
+
+    It is not to be asked about records in short lines.
+
+    :param model: as for :func:`rest_of`.
+    :param types: likewise.
+    """
+    asked = [
+        (spec.name, question)
+        for spec in fields_of(model)
+        if types[spec.name] is not None
+        for question in (_FREE_SIZES.get(spec.kind) or _inside(spec, types[spec.name], "sizes"),)
+        if question is not None
+    ]
+    return _in_turn(list(_asks_if_there(asked, of_values=True)))
 
 
 def _asks_all(
@@ -92,37 +112,18 @@ def _asks_all(
     return keeps_rest
 
 
-def _in_turn(first: Rest | None, second: Rest | None) -> Rest | None:
-    """Return what asks both, if there are any."""
-    if first is None or second is None:
-        return first or second
-    return lambda struct, units: first(struct, units) and second(struct, units)
+def _in_turn(asks: Sequence[Rest]) -> Rest | None:
+    """Return what asks all, if there are any."""
+    if len(asks) < 2:
+        return asks[0] if asks else None
 
-
-def _asks_always(asked: Sequence[Rest], values_of: Callable[[Any], dict[str, Any]]) -> Rest:
-    """Return what asks about several values of a struct, whatever is there."""
-
-    def keeps(struct: Any, units: str | None) -> bool:
-        values = values_of(struct)
-        for ask in asked:  # noqa: SIM110 - all() would cost more than what is asked
-            if not ask(values, units):
+    def keep(struct: Any, units: str | None) -> bool:
+        for ask in asks:  # noqa: SIM110 - all() would cost more than what is asked
+            if not ask(struct, units):
                 return False
         return True
 
-    return keeps
-
-
-def _by_field(
-    questions: Iterable[tuple[str, Rest]], asked: Iterable[tuple[tuple[str, ...], Rest]]
-) -> dict[str, list[tuple[bool, Rest]]]:
-    """Gather what is asked where a field is there: of its value (true), or of several values."""
-    found: dict[str, list[tuple[bool, Rest]]] = {}
-    for name, question in questions:
-        found.setdefault(name, []).append((True, question))
-    for names, ask in asked:
-        for name in names:
-            found.setdefault(name, []).append((False, ask))
-    return found
+    return keep
 
 
 def _nothing(names: Sized) -> tuple[None, ...] | None:
@@ -130,30 +131,36 @@ def _nothing(names: Sized) -> tuple[None, ...] | None:
     return (None,) * len(names) if len(names) > 1 else None
 
 
-def _asks_if_there(
-    by_field: Mapping[str, Sequence[tuple[bool, Rest]]], values_of: Callable[[Any], dict[str, Any]]
-) -> Rest:
-    """Return what asks about optional fields, where they are there.
+def _asks_if_there(asked: Sequence[tuple[str, Rest]], *, of_values: bool) -> Iterator[Rest]:
+    """Yield what asks about optional fields, where they are there.
 
-    :param by_field: see :func:`_by_field`.
-    :param values_of: returns the values of a struct that are asked about together.
+    :param asked: by field, what is asked; some have several.
+    :param of_values: whether it is asked of the value of the field, and not of the struct.
     """
-    get, nothing = attrgetter(*by_field), _nothing(by_field)
-    questions = tuple(map(tuple, by_field.values()))
+    if not asked:
+        return
+    names, asks = zip(*asked, strict=True)
+    if len(names) == 1:
+        yield _asks_if_one_is_there(attrgetter(*names), asks[0], of_values=of_values)
+        return
+    get, nothing = attrgetter(*names), _nothing(names)
 
     def keeps(struct: Any, units: str | None) -> bool:
         found = get(struct)
         if found == nothing:
             return True
-        values: dict[str, Any] | None = None
-        for value, asks in zip(found if nothing else (found,), questions, strict=True):
-            if value is not None:
-                for is_of_value, ask in asks:
-                    if not is_of_value and values is None:
-                        values = values_of(struct)
-                    if not ask(value if is_of_value else values, units):
-                        return False
+        for value, ask in zip(found, asks, strict=True):
+            if value is not None and not ask(value if of_values else struct, units):
+                return False
         return True
+
+    yield keeps
+
+
+def _asks_if_one_is_there(get: Callable[[Any], Any], ask: Rest, *, of_values: bool) -> Rest:
+    def keeps(struct: Any, units: str | None) -> bool:
+        value = get(struct)
+        return value is None or ask(value if of_values else struct, units)
 
     return keeps
 
@@ -180,43 +187,102 @@ def _of_readings(
     return keeps_rest
 
 
-def _of_values(
-    model: type[fields.Record], types: Mapping[str, Any], *, whole: bool
-) -> Iterator[tuple[str, Rest]]:
+def _of_values(model: type[fields.Record], types: Mapping[str, Any]) -> Iterator[tuple[str, Rest]]:
     """Yield what is to be asked about the values of single fields."""
     for spec in fields_of(model):
-        for question in _questions(spec, types[spec.name], whole=whole):
+        for question in _questions(spec, types[spec.name]):
             yield spec.name, question
 
 
-def _of_conditions(model: type[fields.Record]) -> Iterator[tuple[tuple[str, ...], Rest]]:
+def _of_conditions(model: type[fields.Record]) -> Iterator[tuple[set[str], Rest]]:
     """Yield what the conditions ask of a struct; and of which fields one must be there for it."""
-    optional = {spec.name for spec in fields_of(model) if not spec.required}
-    for spec in fields_of(model):
+    literals = literal_fields(model)
+    specs = {spec.name: spec for spec in fields_of(model)}
+    optional = {name for name, spec in specs.items() if not spec.required}
+    for name, spec in specs.items():
         for condition in spec.conditions:
-            names = {spec.name, condition.field} if condition.asks_for_missing else {spec.name}
-            says_nothing = condition.check(None, literal_fields(model)).code is None
+            in_range = _is_number(spec) and condition.sure_range is not None
+            if in_range and condition.always_sure:
+                continue  # the struct says it
+            names = {name, condition.field} if condition.asks_for_missing else {name}
+            if in_range and spec.required:
+                names = {condition.field}
+            says_nothing = condition.check(None, literals.get(condition.field)).code is None
             yield (
-                tuple(names) if names <= optional and says_nothing else (),
-                partial(_keeps_condition, spec.name, condition),
+                names if names <= optional and says_nothing else set(),
+                _keeps_order(spec, specs[condition.field], condition)
+                if isinstance(condition, After)
+                else _keeps(spec, condition),
             )
 
 
-def _keeps_condition(name: str, condition: Condition, values: dict[str, Any], _units: str | None) -> bool:
-    return condition.check(values.get(name), values).code is None
+def _is_number(spec: FieldSpec) -> bool:
+    return spec.kind in (Kind.NUMBER, Kind.INTEGER) and spec.allowed is None
 
 
-def _of_rules(model: type[fields.Record]) -> Iterator[tuple[tuple[str, ...], Rest]]:
+def range_of(spec: FieldSpec) -> tuple[float | None, float | None]:
+    """Return the smallest and the largest value with which a number passes.
+
+    :param spec: what is said about its field.
+    """
+    low, high = spec.limit(Ge), spec.limit(Le)
+    lowest, highest = [low.ge] if low else [], [high.le] if high else []
+    for condition in spec.conditions:
+        if condition.sure_range:
+            lowest.append(condition.sure_range[0])
+            highest.append(condition.sure_range[1])
+    return max(lowest, default=None), min(filter(isfinite, highest), default=None)
+
+
+def _keeps(spec: FieldSpec, condition: Condition) -> Rest:
+    get, check = attrgetter(spec.name, condition.field), condition.check
+    return lambda struct, _units: check(*get(struct)).code is None
+
+
+def _keeps_order(spec: FieldSpec, sibling: FieldSpec, condition: After) -> Rest:
+    """Return the same of a condition that compares times, which are sure texts here."""
+    get = attrgetter(spec.name, sibling.name)
+    parse, parse_sibling = (each.limit(fields.Moment).parse for each in (spec, sibling))
+
+    def keeps(struct: Any, _units: str | None) -> bool:
+        time, before = get(struct)
+        if time is None or before is None or (len(time) == len(before) and time >= before):
+            return True
+        instant, instant_before = parse(time), parse_sibling(before)
+        return bool(instant and instant_before and condition.check(instant, instant_before).code is None)
+
+    return keeps
+
+
+def _of_rules(model: type[fields.Record]) -> Iterator[tuple[set[str], Rest]]:
     """Yield the same about the rules."""
+    values_of = _values_of(model)
+    for rule in model.rules:
+        yield set(), _has_any(rule.any_of) if rule.any_of else _keeps_rule(rule, values_of)
 
-    def ask(values: dict[str, Any], units: str | None) -> bool:
-        problems: list[str] = []
-        for rule in model.rules:
-            rule.check(values, units, lambda code, _field: problems.append(code))
-        return not problems
 
-    if model.rules:
-        yield (), ask
+def _has_any(names: Sequence[str]) -> Rest:
+    get, nothing = attrgetter(*names), _nothing(names)
+    return lambda struct, _units: get(struct) != nothing
+
+
+def _keeps_rule(rule: fields.Rule, values_of: Callable[[Any], dict[str, Any]]) -> Rest:
+    def keeps(struct: Any, units: str | None) -> bool:
+        try:
+            rule.check(values_of(struct), units, _break)
+        except _BrokenRuleError:
+            return False
+        return True
+
+    return keeps
+
+
+class _BrokenRuleError(Exception):
+    pass
+
+
+def _break(_code: str, _field: str) -> None:
+    raise _BrokenRuleError
 
 
 def _units_of(path: tuple[str, ...]) -> Callable[[Any], str | None]:
@@ -235,26 +301,35 @@ def _units_of(path: tuple[str, ...]) -> Callable[[Any], str | None]:
     return units_of
 
 
-def _questions(spec: FieldSpec, found: Any, *, whole: bool) -> Iterator[Rest]:
+def _questions(spec: FieldSpec, found: Any) -> Iterator[Rest]:
     """Yield what is to be asked about the value of a field beyond its type."""
     if found is None:
         return
     for limit in spec.limits:
-        if type(limit) in _LIMIT_QUESTIONS and not getattr(limit, "ranges", None):
+        if isinstance(limit, fields.InGlucoseUnits):
+            if limit.among:
+                yield partial(_is_in_units, limit)
+        elif type(limit) in _LIMIT_QUESTIONS:
             yield partial(_LIMIT_QUESTIONS[type(limit)], limit)
     for said in _asked_of_text(spec.limits):
         yield partial(_says_nothing, said)
     for said in _asked_of_text(spec.item_limits):
         yield partial(_says_nothing_of_any, said)
-    if spec.kind in _FREE_SIZES and not whole:
-        yield _FREE_SIZES[spec.kind]
     if spec.kind is Kind.OBJECTS_MAP:
         yield from (
             partial(_each_rises, limit) for limit in spec.item_limits if isinstance(limit, fields.Rising)
         )
-    rests = {struct: struct.__dict__["rest"] for struct in _structs_in(spec, found)} if spec.models else {}
-    if any(rests.values()):
-        yield _INNER[spec.kind](_rest_inside(rests))
+    if inside := _inside(spec, found, "rest"):
+        yield inside
+
+
+def _inside(spec: FieldSpec, found: Any, what: str) -> Rest | None:
+    """Return what asks about the structs in a field.
+
+    :param what: the attribute of a struct that asks about it.
+    """
+    asks = {struct: struct.__dict__[what] for struct in _structs_in(spec, found)} if spec.models else {}
+    return _INNER[spec.kind](_rest_inside(asks)) if any(asks.values()) else None
 
 
 def _asked_of_text(limits: Iterable[Any]) -> tuple[Question, ...]:
@@ -278,8 +353,10 @@ def _is_unique(_limit: fields.Unique, texts: list[str], _units: str | None) -> b
 
 
 def _rises(limit: fields.Rising, items: Sequence[Any], _units: str | None) -> bool:
-    values = enumerate(getattr(item, limit.field) for item in items)
-    return next(not_rising(limit, values), None) is None
+    values = [getattr(item, limit.field) for item in items]
+    if values and values[0] == 0 and values[-1] <= limit.maximum and all(map(lt, values, values[1:])):
+        return True  # they are whole numbers
+    return next(not_rising(limit, enumerate(values)), None) is None
 
 
 def _each_rises(limit: fields.Rising, lists: Mapping[str, Sequence[Any]], units: str | None) -> bool:
@@ -287,7 +364,6 @@ def _each_rises(limit: fields.Rising, lists: Mapping[str, Sequence[Any]], units:
 
 
 _LIMIT_QUESTIONS: Final[dict[type, Callable[[Any, Any, str | None], bool]]] = {
-    fields.InGlucoseUnits: _is_in_units,
     fields.Unique: _is_unique,
     fields.Rising: _rises,
 }
@@ -303,15 +379,21 @@ def _structs_in(spec: FieldSpec, found: Any) -> Sequence[Any]:
     return (found,)
 
 
+_encode: Final = msgspec.json.Encoder().encode
+
+
 def _is_small(value: dict[str, Any], _units: str | None) -> bool:
-    return go_json_size(value) <= fields.JSON_SIZE_MAX
+    try:
+        is_short = len(_encode(value)) * GROWTH_MAX <= fields.JSON_SIZE_MAX
+    except (OverflowError, RecursionError):
+        is_short = False  # it holds a whole number beyond 64 bits, or objects inside each other
+    return is_short or go_json_size(value) <= fields.JSON_SIZE_MAX
 
 
 _FREE_SIZES: Final[dict[Kind, Rest]] = {
     Kind.FREE_OBJECT: _is_small,
     Kind.FREE_OBJECTS: lambda items, units: all(_is_small(item, units) for item in items),
 }
-"""Not asked of whole records: the lines of those are short."""
 
 
 def _rest_inside(rests: Mapping[Any, Rest | None]) -> Rest:
@@ -358,35 +440,14 @@ _INNER: Final[dict[Kind, Callable[[Rest], Rest]]] = {
 
 
 def _values_of(model: type[fields.Record]) -> Callable[[Any], dict[str, Any]]:
-    """Return what takes those values out of a struct that its conditions and rules look at.
-
-    Missing ones are left out. Times are parsed where a condition is about them.
-    """
+    """Return what takes out of a struct the values that rules look at; missing ones are left out."""
     literals = literal_fields(model)
-    related = {
-        name for spec in fields_of(model) for each in spec.conditions for name in (spec.name, each.field)
-    }
-    names = [
-        spec.name
-        for spec in fields_of(model)
-        if spec.name not in literals and (model.rules or spec.name in related)
-    ]
+    names = [spec.name for spec in fields_of(model)]
     get = attrgetter(*names, "__class__")  # one name more: of a single one it would return no tuple
-    parsers = [
-        (spec.name, limit.parse)
-        for spec in fields_of(model)
-        if spec.name in related and spec.kind is Kind.INSTANT and (limit := spec.limit(fields.Moment))
-    ]
 
     def values_of(struct: Any) -> dict[str, Any]:
-        values: dict[str, Any] = dict(literals)
-        for name, value in zip(names, get(struct), strict=False):
-            if value is not None:
-                values[name] = value
-        for name, parse in parsers:
-            if name in values:
-                values[name] = parse(values[name])
-        return values
+        found = zip(names, get(struct), strict=False)
+        return literals | {name: value for name, value in found if value is not None}
 
     return values_of
 

@@ -128,7 +128,7 @@ def _keeps(
 ) -> bool:
     """Report what the conditions say; return whether the field is to be checked further."""
     for condition in conditions:
-        opinion = condition.check(value, values)
+        opinion = condition.check(value, values.get(condition.field))
         if opinion.code is not None:
             problems.append(Problem(opinion.code, pointer))
         if not opinion.goes_on:

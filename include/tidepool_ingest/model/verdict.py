@@ -22,7 +22,7 @@ from tidepool_ingest.model.decode import (
     fast_decode,
     may_hold_huge_integer,
 )
-from tidepool_ingest.model.fast_path import FAST_PATH_BYTES_MAX, Outline, outline_of, surely_valid
+from tidepool_ingest.model.fast_path import Outline, outline_of, surely_valid
 from tidepool_ingest.model.fields import Record
 from tidepool_ingest.model.parsing import Parsed
 from tidepool_ingest.model.problems import (
@@ -214,8 +214,7 @@ def _short(lines: Sequence[bytes]) -> Sequence[bytes]:
     """Return the lines; in place of those that are long, or need a closer look, an empty one."""
     short = [
         line
-        if len(line) <= FLOAT_DIGITS_MAX
-        or (len(line) <= FAST_PATH_BYTES_MAX and not may_hold_huge_integer(line))
+        if len(line) <= FLOAT_DIGITS_MAX or (len(line) <= VALUES_MAX and not may_hold_huge_integer(line))
         else b""
         for line in lines
     ]
