@@ -17,7 +17,7 @@ from functools import cache, reduce
 from math import ceil, floor
 from operator import attrgetter, or_
 from threading import Lock
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, get_args
 
 import msgspec
 from annotated_types import MaxLen, MinLen
@@ -197,7 +197,7 @@ def _text(limits: Iterable[Any]) -> Any:
         if isinstance(limit, fields.Equals):
             return Literal[limit.text]
         if isinstance(limit, fields.Known):
-            return Literal[tuple(sorted(limit.names()))]
+            return _one_of(tuple(sorted(limit.names())))
         if isinstance(limit, MinLen):
             said["min_length"] = limit.min_length
         elif isinstance(limit, MaxLen):
@@ -207,6 +207,12 @@ def _text(limits: Iterable[Any]) -> Any:
         elif isinstance(limit, fields.Moment):
             said["pattern"] = _whole_text(limit.sure)
     return Annotated[str, msgspec.Meta(**said)] if said else str
+
+
+@cache
+def _one_of(texts: tuple[str, ...]) -> Any:
+    """Return the type of texts so many that it has a name: each struct would look at all of them again."""
+    return NewType("_Known", Literal[texts])
 
 
 def _whole_text(expression: str) -> str:

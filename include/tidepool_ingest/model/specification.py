@@ -129,10 +129,15 @@ def contains_itself(model: type[Record]) -> bool:
     found: set[type[Record]] = set()
     waiting = [model]
     while waiting:
-        inside = {inner for spec in fields_of(waiting.pop()) for inner in spec.models} - found
+        inside = _models_in(waiting.pop()) - found
         found |= inside
         waiting += inside
     return model in found
+
+
+@cache
+def _models_in(model: type[Record]) -> frozenset[type[Record]]:
+    return frozenset(inner for spec in fields_of(model) for inner in spec.models)
 
 
 def tidepool_name(name: str) -> str:
