@@ -27,10 +27,11 @@ from tidepool_ingest.formats import reader as block
 from tidepool_ingest.formats.holds import ClockHeldError
 from tidepool_ingest.ledger import BatchState, DataSetState, TaskOrigin
 from tidepool_ingest.options import CHUNK_BYTES
-from tidepool_ingest.prepare import chunking
+from tidepool_ingest.prepare import chunking, step
 from tidepool_ingest.prepare.summary import TooManyRejectedError, described
 from tidepool_ingest.staging.errors import BatchError
 from tidepool_ingest.staging.work_area import WorkArea
+from tidepool_simulator.rules import Rule
 
 
 def as_line(record: Record) -> bytes:
@@ -558,3 +559,31 @@ def test_too_many_rejected_records_are_counted_with_the_reason(world: World) -> 
 
     (number,) = world.plan().batches
     assert world.row(number).reason_detail == "10 of 11 records"
+
+
+# ---------------------------------------------------------------- beside another run
+
+
+@pytest.mark.parametrize("part_records", [500, 4])
+def test_a_task_that_was_held_up_keeps_what_tidepool_has_rejected_since(
+    world: World, monkeypatch: pytest.MonkeyPatch, part_records: int
+) -> None:
+    options = {"max_quarantined_percent": 50, "part_records": part_records}
+    world.simulator.rules.add(Rule(type="cbg", pointer="/value", above=20.0))
+    world.stage([*readings(5), cbg(6, 21.0), {"type": "cbg"}])
+    (number,) = world.plan().batches
+    write = step.write_batch
+
+    def held_up(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(step, "write_batch", write)
+        assert world.run(**options).codes == []
+        return write(*args, **more)
+
+    monkeypatch.setattr(step, "write_batch", held_up)
+
+    summary = world.prepare(number, **options)
+
+    assert summary.quarantined == 2
+    assert len(world.quarantine(number)) == 2
+    assert world.row(number).state is BatchState.VERIFIED
+    assert world.all_right()

@@ -396,7 +396,7 @@ class UploadHistory:
         """Return the records that Tidepool itself has rejected, of each part, or of the whole."""
         return [list(ledger.rejections.of_batch(row.id).values()) for row in self.parts or (self.whole,)]
 
-    def forget_rejections(self, prepared: PreparedBatch, ledger: Ledger) -> None:
+    def forget_rejections(self, prepared: PreparedBatch, ledger: Ledger) -> bool:
         """Forget which records Tidepool itself has rejected if their ordinals may have changed.
 
         Rebuilt, perhaps by other rules, a plan may differ from the one that was sent. A part that is cut
@@ -404,13 +404,18 @@ class UploadHistory:
 
         :param prepared: the new plan.
         :param ledger: has the rejections.
+        :return: false if another run has gone on with the batch since: a task may be held up for long. Then
+            nothing is forgotten, and the new work area lacks what Tidepool has rejected meanwhile.
         """
+        if UploadHistory.load(ledger, self.whole.id).data_sets_by_part != self.data_sets_by_part:
+            return False
         if self.parts:
-            return
+            return True
         (own,) = self.data_sets_by_part
         sent = _sent_chunks(own, ledger)
         if not (sent and _continues(prepared, sent)):
             ledger.rejections.forget(self.whole.id)
+        return True
 
     def chunk_records(self, ledger: Ledger) -> int | None:
         """Return how many records the largest chunk had that was sent; ``None`` if none was."""

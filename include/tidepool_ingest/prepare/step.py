@@ -264,16 +264,19 @@ def prepare_batch(
     :param api_host_of: checks the connection that the manifest names.
     :param run_id: this run; what it has verified itself, it does not upload again.
     :param asked_at: when the run was started or cleared: a forced run does not repeat what it has done since.
-    :param compare_before: whether it is held, where it is compared here, if its device had another zone or
-        ``deviceId`` before.
+    :param compare_before: whether another zone or ``deviceId`` than before holds it, if it is compared here.
     :raises BatchError: if the batch cannot be prepared.
     :raises TooManyRejectedError: if too large a share of its records is rejected; if a person is asked,
         the summary says so instead, and the batch is held if no data set of it was started.
     :raises HeldError: if another guard holds it until a person has reviewed it.
     """
+    prepare = partial(_prepare, root, row, ledger, options, api_host_of, run_id, asked_at, compare_before)
     try:
         try:
-            return _prepare(root, row, ledger, options, api_host_of, run_id, asked_at, compare_before)
+            while (summary := prepare()) is None:
+                # Written after another run went on with it, it lacks what Tidepool itself has rejected since.
+                WorkArea(root, row.content_key).invalidate()
+            return summary
         except (SupersededBatchError, WithdrawnError, IllegalTransitionError):
             raise
         except IngestError as error:
@@ -319,7 +322,7 @@ def _prepare(
     run_id: str | None,
     asked_at: datetime | None,
     compare_before: bool,
-) -> PrepareSummary:
+) -> PrepareSummary | None:
     batch, history, retracts = _read(root, row, ledger, options, api_host_of)
     row = history.whole
     work = WorkArea(root, batch.content_key)
@@ -341,8 +344,8 @@ def _prepare(
     # Where no file has to be touched, what is counted and what follows from it is one transaction.
     is_plain = not (history.was_started or prepared.parts) and (is_new or not rebuild)
     with ledger.database.together() if is_plain else nullcontext():
-        if is_new:
-            history.forget_rejections(prepared, ledger)
+        if is_new and not history.forget_rejections(prepared, ledger):
+            return None
         history, summary = _recorded(batch, row, work, prepared, history, ledger, rebuilt=rebuild)
         if is_plain and _is_clear(batch, row, summary, ledger, options, compare_before=compare_before):
             ledger.batches.mark_prepared(row.id)
