@@ -43,8 +43,8 @@ def world(tmp_path: Path, empty_ledger: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_newer_batch_waits_for_an_older_ones_close_that_may_still_be_carried_out(world: World) -> None:
-    older = world.ready(readings(6), batch="older")
-    newer = world.ready(readings(6), batch="newer", data_set={"deviceModel": "Model 6"})
+    older = world.ready(readings(6), batch="first")
+    newer = world.ready(readings(6), batch="second", data_set={"deviceModel": "Model 6"})
     world.timed(attempts=1, doubt=LONG, close_turn=0.0)
     world.simulator.faults.add(Fault.late_commit("close", LATE))
     with pytest.raises(TidepoolUnreachableError) as caught:

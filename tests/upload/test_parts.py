@@ -715,6 +715,29 @@ def test_a_split_batch_is_held_as_a_whole_when_a_part_was_given_up(
     assert [datum.get("normal") for datum in world.visible()] == [2.0]
 
 
+def test_a_split_batch_is_held_as_a_whole_when_its_first_part_is_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.stage([*readings(3), bolus(1440, 1.0)], "older")
+    (number,) = world.plan().batches
+    world.prepare(number, part_records=2)
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    before_it_is_sent(world, monkeypatch, killed)
+    with pytest.raises(KeyboardInterrupt):
+        world.upload(number)
+    world.wait_out_claims()
+    world.stage([bolus(1440, 2.0)], "newer", day=NEXT)
+    assert world.run(Window(NEXT, NEXT)).codes == []
+
+    outcome = world.run(Window(DAY, DAY), run="run-2", part_records=2)
+
+    assert outcome.codes == ["older-than-uploaded"]
+    assert [datum.get("normal") for datum in world.visible()] == [2.0]
+
+
 def test_parts_at_work_keep_newer_ones_of_their_days_waiting_and_no_others(world: World) -> None:
     world.stage(doses(4, 1.0), "giant")
     (number,) = world.plan().batches

@@ -173,9 +173,7 @@ class UploadAttempt(ABC):
         number, lease = self._leased.batch.id, self._leased.lease
         if latest is not None and latest.state is DataSetState.VERIFIED and latest.verified_at:
             # It was to be uploaded anew on purpose, and nothing was opened for that.
-            with self._leased.ledger.database.together():
-                batches.mark_verified(number, lease=lease)
-                batches.set_reason(number, error.code, error.particulars, lease=lease)
+            batches.mark_verified(number, lease=lease)
         else:
             mark(number, error.code, error.particulars, lease=lease)
         # Errors of the client name the data set and the user's short hash, not the batch or its part.

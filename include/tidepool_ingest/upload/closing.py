@@ -31,6 +31,7 @@ from tidepool_ingest.guards import (
 )
 from tidepool_ingest.ledger import BatchRow, DataSetRow, DataSetState, Lease, lease_of_batch
 from tidepool_ingest.ledger.database import LeaseHeldError, OlderFirstError
+from tidepool_ingest.ledger.devices import SHOWN
 from tidepool_ingest.privacy import short_hash
 from tidepool_ingest.upload.context import LeasedBatch, UploadContext
 from tidepool_ingest.upload.discovery import check_still_missing, settle
@@ -133,7 +134,7 @@ def check_beside_others(leased: LeasedBatch) -> None:
     """Hold a batch beside others of its device before a data set is opened for it.
 
     Tidepool was asked first: a data set that it already has is adopted, not closed again, and hides nothing.
-    Of a split batch all parts count, as long as nothing of it may be there.
+    Of a split batch all parts count, as long as nothing of it may be visible.
 
     :raises OlderThanUploadedError: its values would hide those of a newer one.
     :raises NewerAtCloseError: it is not known yet whether a newer batch is visible.
@@ -142,7 +143,7 @@ def check_beside_others(leased: LeasedBatch) -> None:
     ledger, whole, root = leased.ledger, leased.batch, leased.context.root
     if whole.part_of is not None:
         parts = [part.id for part in ledger.parts.of_batch(whole.part_of)]
-        if not any(data_set.state.may_hold_data for data_set in ledger.data_sets.of_batches(parts)):
+        if not any(data_set.state in SHOWN for data_set in ledger.data_sets.of_batches(parts)):
             whole = ledger.batches.get(whole.part_of)
     if root is not None and not leased.context.options.allow_older:
         check_order(ledger, whole, leased.deduplicator, overwritten_as_prepared(root, ledger, whole))

@@ -303,6 +303,9 @@ class NormalAttempt(UploadAttempt):
 
     def _send_and_close(self, data_set: DataSetRow) -> Comparison:
         if data_set.state is DataSetState.OPEN:
+            if self._listed_at is None and self._leased.batch.part_of is not None:
+                # An earlier attempt opened it: before any part is visible, it is asked again about all.
+                check_beside_others(self._leased)
             try:
                 sending = Sending(self._leased, data_set, self._rejected, self._isolation)
                 begun, self._begun_chunks = self._begun_chunks, ()
