@@ -6,13 +6,14 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.factories import DAY, HASH, NONE, ORIGIN, TRUNCATE, cbg, readings, with_origins, wizard
-from tests.happenings import BOTH, NEXT, before_it_is_sent, body, live, lose, uploaded
+from tests.happenings import BOTH, NEXT, before_it_is_sent, body, live, lose, recheck, uploaded
 from tests.overlaps import amounts, dose
 from tests.world import World
 from tidepool_ingest.errors import IngestError
@@ -326,29 +327,55 @@ def test_what_a_newer_one_has_deleted_meanwhile_is_not_closed_over_it(
     assert len(world.visible()) == 2
 
 
-def test_a_close_that_was_not_requested_is_not_requested_after_that_of_another_deployment(
+def test_a_data_set_of_its_own_that_was_given_up_is_no_reason_against_the_next(world: World) -> None:
+    world.timed(listing=0.0)
+    world.stage(readings(2, 30), "first", data_set=body(TRUNCATE))
+    assert world.run(Window(DAY, DAY), allow_truncate=True).codes == []
+    world.stage(readings(5), "second", day=NEXT)
+    (number,) = world.run(Window(NEXT, NEXT)).uploaded
+    lose(world, number, 1)
+    recheck(world, number, repair=True)
+
+    assert world.run(Window(NEXT, NEXT), run="run-2").codes == []
+
+    assert world.row(number).state is BatchState.VERIFIED
+    assert len(world.visible()) == 7
+
+
+def test_what_was_given_up_is_not_adopted_for_an_older_data_set_that_had_truncated(
     world: World, elsewhere: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = world.ready(readings(5))
+    monkeypatch.setattr("tidepool_ingest.upload.discovery.CLOCKS_DIFFER", timedelta(0))
+    world.stage(readings(2, 30), "first", data_set=body(TRUNCATE))
+    assert world.run(Window(DAY, DAY), allow_truncate=True).codes == []
+    world.stage(readings(5), "second", day=NEXT)
     second = elsewhere()
-    second.timed(listing=0.0)
-    listing = second.client.data_sets
+    (number,) = second.run(Window(NEXT, NEXT)).uploaded
+    lose(second, number, 1)
+    recheck(second, number, repair=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(second.client, "open_data_set", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            second.upload(number)
 
-    def meanwhile() -> None:
-        world.upload(number)
-        monkeypatch.setattr(second.client, "data_sets", _interrupted)
+    assert world.run(Window(NEXT, NEXT)).codes == []
 
-    before_it_is_sent(second, monkeypatch, meanwhile)
+    assert len(world.visible()) == 7
+
+
+def test_no_intent_to_close_is_recorded_before_tidepool_was_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.timed(listing=0.0)
+    number = world.ready(readings(5))
+    before_it_is_sent(
+        world, monkeypatch, lambda: monkeypatch.setattr(world.client, "data_sets", _interrupted)
+    )
+
     with pytest.raises(KeyboardInterrupt):
-        second.run(Window(DAY, DAY))
-    monkeypatch.setattr(second.client, "data_sets", listing)
-    second.wait_out_claims()
+        world.upload(number)
 
-    own = uploaded(second)
-
-    assert second.set_states(own) == [DataSetState.DELETED, DataSetState.VERIFIED]
-    assert len([sent for sent in world.recorder.sent if sent.method == "PUT"]) == 1
-    assert len(world.visible()) == 5
+    assert world.set_states(number) == [DataSetState.OPEN]
 
 
 def test_a_restored_ledger_finds_what_came_after_it(world: World, elsewhere: Callable[..., World]) -> None:

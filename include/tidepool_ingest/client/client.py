@@ -54,6 +54,7 @@ class DataSet:
     :param device_id: the device, empty if the response names none.
     :param client_name: reverse DNS name of the program that created it, empty if the response names none.
     :param created_time: when the Platform stored it; a read-back does not say.
+    :param modified_time: when the Platform last changed it, as its close does; a read-back does not say.
     :param deleted: whether it has been deleted.
     :param state: ``open`` or ``closed``; only a read-back says.
     :param private: what the program that created it keeps with it (``client.private``).
@@ -66,6 +67,7 @@ class DataSet:
     device_id: str = field(default="", repr=False)
     client_name: str = ""
     created_time: datetime | None = None
+    modified_time: datetime | None = None
     deleted: bool = False
     state: str = ""
     private: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
@@ -79,9 +81,11 @@ class DataSet:
         if not isinstance(payload, dict):
             return None
         data_set_id = _text(payload, "uploadId")
-        created = _text(payload, "createdTime")
         try:
-            created_time = datetime.fromisoformat(created) if created else None
+            created_time, modified_time = (
+                datetime.fromisoformat(text) if text else None
+                for text in (_text(payload, "createdTime"), _text(payload, "modifiedTime"))
+            )
         except ValueError:
             return None
         if not data_set_id:
@@ -94,6 +98,7 @@ class DataSet:
             device_id=_text(payload, "deviceId"),
             client_name=_text(payload, "client", "name"),
             created_time=created_time,
+            modified_time=modified_time,
             deleted=bool(payload.get("deletedTime")),
             state=_text(payload, "_state"),
             private=_object(payload, "client", "private"),

@@ -331,7 +331,7 @@ class Database:
 
     @contextmanager
     def reading(self, *, streams: bool = False) -> Iterator[Connection]:
-        """Open a transaction that only reads: on SQLite it does not wait for the writer.
+        """Open a connection that only reads: on SQLite a transaction, which does not wait for the writer.
 
         :param streams: whether rows are fetched one block after another, which PostgreSQL does only in one.
         """

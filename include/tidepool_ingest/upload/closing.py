@@ -76,7 +76,9 @@ def close_and_verify(
     taken: list[tuple[Lease, bool]] = []
 
     def begin(device: Lease) -> None:
-        taken.append((device, _begin_close_at_once(leased, data_set)))
+        # What is listed anew comes before the intent.
+        is_begun = _is_just_listed(leased, listed_at) and _begin_close_at_once(leased, data_set)
+        taken.append((device, is_begun))
 
     with device_lock(
         leased.context, leased.batch, leased.requests, blocker, gives_way=True, begin=begin
@@ -84,8 +86,10 @@ def close_and_verify(
         device, is_begun = taken[-1]
         locked = leased.with_requests(requests)
         recorded = data_set
-        if data_set.state is DataSetState.OPEN or _is_still_open(locked, data_set):
-            check_still_missing(locked, data_set, listed_at)
+        if data_set.state is DataSetState.OPEN and not is_begun:
+            check_still_missing(locked, data_set)
+            with leased.ledger.database.together():
+                is_begun = _begin_close_at_once(leased, data_set)
         if data_set.state is not DataSetState.CLOSED:
             _close_in_order(locked, data_set, is_begun=is_begun)
             recorded = leased.ledger.data_sets.mark_closed(data_set.id, lease=leased.lease)
@@ -109,8 +113,13 @@ def verify_again(leased: LeasedBatch, data_set: DataSetRow, rejected: AbstractSe
         return _verify(leased.with_requests(requests), data_set, rejected)
 
 
+def _is_just_listed(leased: LeasedBatch, listed_at: float | None) -> bool:
+    """Return whether Tidepool was asked what it has of the device so recently that it need not be again."""
+    return listed_at is not None and time.monotonic() - listed_at <= leased.context.timeouts.listing
+
+
 def _begin_close_at_once(leased: LeasedBatch, data_set: DataSetRow) -> bool:
-    """Record the intent to close in the transaction that takes the device, if the ledger alone allows it.
+    """Record the intent to close, in the transaction in which the ledger alone shows that it may be.
 
     :return: whether it was recorded. If not, it has to be found out first what to do, by files or requests.
     """
@@ -205,11 +214,6 @@ def _compare_before(leased: LeasedBatch) -> None:
     plan = leased.prepared if whole.id == leased.batch.id else context.work_area(whole).load()
     if plan is not None:
         check_before(whole, leased.ledger, context.root, leased.deduplicator, meant_as=plan.meant_as)
-
-
-def _is_still_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:
-    """Return whether a close that an earlier attempt was about to request has not been carried out."""
-    return data_set.state is DataSetState.CLOSING and _is_open(leased, data_set)
 
 
 def _is_open(leased: LeasedBatch, data_set: DataSetRow) -> bool:

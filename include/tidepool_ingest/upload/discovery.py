@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import NoReturn
 
@@ -38,6 +38,9 @@ LISTED_AT_ONCE = 1_000
 
 UNKNOWN_DATA = ("found-differs", "parts-differ")
 """Reasons for which a batch stops while Tidepool may have data of it that the ledger does not know."""
+
+CLOCKS_DIFFER = timedelta(seconds=1)
+"""By how much the clocks of two of the Platform's servers may differ."""
 
 NEVER = -1
 """Below every ``generation`` of a mark."""
@@ -73,6 +76,11 @@ class MarkedSet:
 def creation_key(data_set: DataSet) -> tuple[datetime, str]:
     """Return what data sets are ordered by: when they were created, then their ids."""
     return data_set.created_time or datetime.max.replace(tzinfo=UTC), data_set.data_set_id
+
+
+def _is_before(moment: datetime | None, another: datetime | None) -> bool:
+    """Return whether a moment was surely before another one, as the Platform's servers tell them."""
+    return moment is not None and another is not None and moment + CLOCKS_DIFFER < another
 
 
 @dataclass(frozen=True)
@@ -142,12 +150,14 @@ class Listing:
         """Return the deduplicators of the other data sets that are not deleted, by id.
 
         The Platform lists a data set once its close has hidden the equal rows of others, or deleted them.
-        So another one that shows an equal row, or has deleted this data set, was closed later.
+        So another one that shows an equal row, or has deleted this data set, was closed later. Left out are
+        those that were last changed before this one was created.
         """
         return {
             other.data_set_id: other.deduplicator
             for other in self.data_sets
             if not other.deleted and other.data_set_id != data_set.data_set_id
+            if not _is_before(other.modified_time, data_set.created_time)
         }
 
     def truncated(self) -> Iterable[MarkedSet]:
@@ -297,7 +307,7 @@ def end_as_undone(leased: LeasedBatch, listing: Listing) -> NoReturn:
 # ---------------------------------------------------------------- around the close
 
 
-def check_still_missing(leased: LeasedBatch, data_set: DataSetRow, listed_at: float | None) -> None:
+def check_still_missing(leased: LeasedBatch, data_set: DataSetRow) -> None:
     """Make sure, right before a close, that Tidepool does not have the content by now.
 
     What a close hides comes back when its data set is deleted, but not all of it if a newer one has hidden
@@ -305,17 +315,17 @@ def check_still_missing(leased: LeasedBatch, data_set: DataSetRow, listed_at: fl
 
     :param leased: the batch, under the lease on its device.
     :param data_set: its data set, open.
-    :param listed_at: when it was last asked for; ``None`` if an earlier attempt did.
     :raises StartOverError: another data set for it was closed meanwhile: this one has to go.
     :raises WithdrawnError: somebody has undone the upload meanwhile.
     :raises SupersededBatchError: another batch has replaced it meanwhile.
     """
-    if listed_at is None or time.monotonic() - listed_at > leased.context.timeouts.listing:
-        listing = listing_of(leased)
-        _check_not_undone(leased, data_set, listing)
-        # One that a later upload has deleted counts too: closing this one could delete that.
-        if _rivals(data_set, (*listing.of_part, *listing.truncated())):
-            raise StartOverError("Tidepool has another one for the same content by now")
+    listing = listing_of(leased)
+    _check_not_undone(leased, data_set, listing)
+    # One that a later upload has deleted counts too, unless it is ours: closing this one could delete that.
+    known = {row.data_set_id for row in leased.ledger.data_sets.of_batch(leased.batch.id)}
+    truncated = [marked for marked in listing.truncated() if marked.id not in known]
+    if _rivals(data_set, (*listing.of_part, *truncated)):
+        raise StartOverError("Tidepool has another one for the same content by now")
 
 
 def settle(leased: LeasedBatch, data_set: DataSetRow) -> bool:
