@@ -322,9 +322,10 @@ def check_still_missing(leased: LeasedBatch, data_set: DataSetRow) -> None:
     listing = listing_of(leased)
     _check_not_undone(leased, data_set, listing)
     # One that a later upload has deleted counts too, unless it is ours: closing this one could delete that.
-    known = {row.data_set_id for row in leased.ledger.data_sets.of_batch(leased.batch.id)}
-    truncated = [marked for marked in listing.truncated() if marked.id not in known]
-    if _rivals(data_set, (*listing.of_part, *truncated)):
+    truncated = {marked.id: marked for marked in listing.truncated()}
+    for known in leased.ledger.data_sets.known(truncated):
+        del truncated[known]
+    if _rivals(data_set, (*listing.of_part, *truncated.values())):
         raise StartOverError("Tidepool has another one for the same content by now")
 
 
