@@ -690,9 +690,8 @@ def test_a_split_batch_is_held_as_a_whole_when_it_was_undone_and_is_forced(world
     assert [datum.get("normal") for datum in world.visible()] == [2.0]
 
 
-def test_a_split_batch_is_held_as_a_whole_when_a_part_was_given_up(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def opened(world: World, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Prepare a split batch and open a data set for its first part; the task is killed before it sends."""
     world.stage([*readings(3), bolus(1440, 1.0)], "older")
     (number,) = world.plan().batches
     world.prepare(number, part_records=2)
@@ -703,6 +702,13 @@ def test_a_split_batch_is_held_as_a_whole_when_a_part_was_given_up(
     before_it_is_sent(world, monkeypatch, killed)
     with pytest.raises(KeyboardInterrupt):
         world.upload(number)
+    return number
+
+
+def test_a_split_batch_is_held_as_a_whole_when_a_part_was_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = opened(world, monkeypatch)
     (part, *_others) = world.ledger.parts.of_batch(number)
     set_data_set_state(world.ledger, world.sets(part.id)[0].id, DataSetState.DELETED)
     world.wait_out_claims()
@@ -718,16 +724,7 @@ def test_a_split_batch_is_held_as_a_whole_when_a_part_was_given_up(
 def test_a_split_batch_is_held_as_a_whole_when_its_first_part_is_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.stage([*readings(3), bolus(1440, 1.0)], "older")
-    (number,) = world.plan().batches
-    world.prepare(number, part_records=2)
-
-    def killed() -> None:
-        raise KeyboardInterrupt
-
-    before_it_is_sent(world, monkeypatch, killed)
-    with pytest.raises(KeyboardInterrupt):
-        world.upload(number)
+    opened(world, monkeypatch)
     world.wait_out_claims()
     world.stage([bolus(1440, 2.0)], "newer", day=NEXT)
     assert world.run(Window(NEXT, NEXT)).codes == []
