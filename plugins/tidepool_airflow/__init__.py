@@ -17,7 +17,7 @@ version, and everything else may change.
   ``operator_extra_links`` of an operator with an attribute ``batch`` or ``data_set_url``.
 * Parameters: :func:`upload_params`, :func:`reconcile_params` and :func:`action_params` are the trigger forms,
   for ``params`` of a DAG with these operators.
-* Assets: ``STAGED`` and ``UPLOADS``, for ``schedule`` of a DAG; ``UPLOADS_OF_A_RUN``, for ``outlets`` of the
+* Assets: ``STAGED`` and ``UPLOADS``, for ``schedule`` of a DAG; ``UPLOADS`` is also for ``outlets`` of the
   report task.
 * Retries: :class:`TidepoolRetryPolicy`; ``RETRY_POLICY`` is the operators' default.
 
@@ -30,7 +30,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tidepool_airflow.assets import STAGED, UPLOADS, UPLOADS_OF_A_RUN
+    from tidepool_airflow.assets import STAGED, UPLOADS
     from tidepool_airflow.dag_factory import (
         action_dag,
         continuous_upload_dag,
@@ -61,7 +61,6 @@ __all__ = [
     "RETRY_POLICY",
     "STAGED",
     "UPLOADS",
-    "UPLOADS_OF_A_RUN",
     "TidepoolActionOperator",
     "TidepoolContinuousUploadOperator",
     "TidepoolDataSetLink",

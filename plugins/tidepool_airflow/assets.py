@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetAlias, AssetWatcher
+from airflow.sdk import Asset, AssetWatcher
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from tidepool_airflow import settings
@@ -112,18 +112,23 @@ def staged_in(staging_root: str, name: str) -> Asset:
 
 
 UPLOADS = Asset(name="tidepool_uploads", uri="x-tidepool://uploads")
-"""The ``schedule`` for a DAG that should run after each run that made something visible."""
+"""The ``schedule`` for a DAG that should run after each run that made something visible.
 
-UPLOADS_OF_A_RUN = AssetAlias(name="tidepool_uploads_of_a_run")
-"""The outlet of the report task: an alias, because a dry run, or a run without new data, is no event."""
+It is an outlet of the report task itself, not of an alias: Airflow stores what is behind an alias when the
+first task that names it has succeeded, and fails one of two that succeed at once.
+"""
 
 
-def announce_uploads(context: Context, summary: dict[str, Any]) -> None:
-    """Create the event for a run's uploads, if there are any.
+def announce_uploads(context: Context, summary: dict[str, Any], *, dry_run: bool) -> None:
+    """Create an event for a run's uploads once its report succeeds; none if nothing became visible.
 
     :param context: the report task's context.
     :param summary: the run's numbers; some of them travel with the event.
     """
-    if summary["visible_rows"]:
+    if summary["visible_rows"] and not dry_run:
         counts = {name: summary[name] for name in ("batches", "accepted", "quarantined", "visible_rows")}
-        context["outlet_events"][UPLOADS_OF_A_RUN].add(UPLOADS, extra=counts)
+        context["outlet_events"][UPLOADS].extra.update(counts)
+    else:
+        # Airflow creates one for each outlet that the task has when it ends.
+        task = context["ti"].task
+        task.outlets = [outlet for outlet in task.outlets if outlet != UPLOADS]

@@ -24,7 +24,7 @@ from airflow.sdk import (
 )
 
 from tidepool_airflow import notices, settings
-from tidepool_airflow.assets import STAGED, UPLOADS_OF_A_RUN, staged_in
+from tidepool_airflow.assets import STAGED, UPLOADS, staged_in
 from tidepool_airflow.dag_docs import documented
 from tidepool_airflow.links import ACTION_DAG, DAG_OF_TYPE, RECONCILE_DAG, UPLOAD_DAG
 from tidepool_airflow.operators import (
@@ -252,7 +252,7 @@ def _upload_tasks(dag: DAG, data_set_type: str) -> None:
             task_id="report",
             packs=planned,
             names_inactive=not is_continuous,  # the daily run names them
-            outlets=[UPLOADS_OF_A_RUN],
+            outlets=[UPLOADS],
             on_failure_callback=notices.on_failure(),
         )
         packed = one_pack.expand(batches=planned)

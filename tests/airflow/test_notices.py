@@ -17,7 +17,7 @@ from tests.airflow.receivers import WebServer, listening
 from tests.airflow.world import DAG_ID, AirflowWorld
 from tests.factories import meter_readings
 from tests.ports import free_port
-from tidepool_airflow import notices
+from tidepool_airflow import notices, tidepool_dags
 from tidepool_airflow import observability as metrics
 from tidepool_airflow.assets import UPLOADS
 from tidepool_airflow.notices import NoticeError
@@ -136,6 +136,13 @@ def test_dags_that_follow_hear_of_runs_in_which_something_became_visible(world: 
     ]
     world.run_dag()
     assert len(events()) == before + 1
+
+
+def test_an_event_needs_nothing_that_two_runs_might_store_at_once() -> None:
+    """What is behind an alias is stored by the first task that succeeds, and of two at once, one fails."""
+    dags = tidepool_dags().values()
+    outlets = [outlet for dag in dags for task in dag.tasks for outlet in task.outlets]
+    assert outlets == [UPLOADS, UPLOADS]
 
 
 @pytest.fixture

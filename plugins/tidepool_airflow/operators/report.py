@@ -84,8 +84,7 @@ class TidepoolReportOperator(TidepoolOperator):
         if stopped and not options.dry_run:
             raise TidepoolBatchesRemainingError(len(stopped), report)
         self.log.info("%s", report.outcome())
-        if not options.dry_run:
-            announce_uploads(context, summary)
+        announce_uploads(context, summary, dry_run=options.dry_run)
         return summary
 
     def _log(self, report: Report) -> None:
