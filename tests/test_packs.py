@@ -36,6 +36,22 @@ def test_many_share_tasks() -> None:
     assert packs_of([row(n) for n in range(1, 8)], alone=2, size=3) == [[1, 2, 3], [4, 5, 6], [7]]
 
 
+@pytest.mark.parametrize(
+    ("batches", "packs"),
+    [(101, [50, 50, 1]), (800, [100] * 8), (2_000, [250] * 8), (4_000, [250] * 16)],
+)
+def test_packs_are_few_but_leave_no_task_idle_that_may_run(batches: int, packs: list[int]) -> None:
+    rows = [row(number, device=f"device-{number}") for number in range(batches)]
+
+    assert [len(pack) for pack in packs_of(rows, at_once=8)] == packs
+
+
+def test_a_pack_is_no_larger_than_somebody_wants() -> None:
+    rows = [row(number, device=f"device-{number}") for number in range(300)]
+
+    assert {len(pack) for pack in packs_of(rows, size=20, at_once=8)} == {20}
+
+
 def test_the_batches_of_a_device_stay_together_in_their_order() -> None:
     rows = [row(n, device="one" if n % 2 else "other") for n in range(1, 9)]
 

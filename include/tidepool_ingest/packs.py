@@ -1,6 +1,6 @@
 """Packs of batches: which batches share a task, and how a task works through its pack.
 
-A task costs Airflow about half a second of a processor, a small batch much less. So where there are many,
+A task costs Airflow a second of a processor or more, a small batch a tenth of it. So where there are many,
 they share tasks: several batches are processed at the same time, and none holds up another one.
 """
 
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 MAX_PACKS = 1_000
 """Packs per run. Source: Airflow refuses more than 1,024 mapped tasks (``max_map_length``)."""
 
+SMALLEST_PACK = 50
+"""Batches that are worth a task: fewer share one only where there are no more, or where nobody wants more."""
+
 FAILURES_IN_A_ROW = 5
 """This many batches failing with the same cause, one after the other, show that the cause is not theirs."""
 
@@ -48,20 +51,23 @@ def by_device(batches: Iterable[BatchRow]) -> list[list[BatchRow]]:
 
 
 def packs_of(
-    batches: Sequence[BatchRow], *, alone: int = BATCHES_ALONE, size: int = BATCHES_A_PACK
+    batches: Sequence[BatchRow], *, alone: int = BATCHES_ALONE, size: int = BATCHES_A_PACK, at_once: int = 1
 ) -> list[list[int]]:
-    """Divide batches among tasks.
+    """Divide batches among tasks: few, since each has its price, but enough to let all work that may.
 
     The batches of one device stay in one pack: it processes them in their order, so that no newer one is
     closed before an older one.
 
     :param batches: in the order in which they should be uploaded.
     :param alone: up to this number, each batch is a pack of its own.
-    :param size: batches per pack; more where one device has more, or where there would be too many packs.
+    :param size: batches per pack, at most; more where one device has more, or where there would be too many
+        packs.
+    :param at_once: how many tasks may work at the same time.
     :return: the ledger's numbers of each pack's batches.
     """
     if len(batches) <= alone:
         return [[batch.id] for batch in batches]
+    size = min(size, max(SMALLEST_PACK, -(-len(batches) // at_once)))
     # Two packs that follow each other hold more than `size` together, or they would be one.
     size = max(size, -(-2 * len(batches) // MAX_PACKS))
     packs: list[list[int]] = [[]]

@@ -74,7 +74,7 @@ NO_NUMBERS = [
     (
         "TIDEPOOL_BATCHES_A_PACK",
         "0",
-        "is too small: give a whole number from 1 to 20000, or leave it out for 50.",
+        "is too small: give a whole number from 1 to 20000, or leave it out for 250.",
     ),
     (
         "TIDEPOOL_ANSWER_HOURS",

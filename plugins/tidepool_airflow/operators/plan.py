@@ -45,7 +45,8 @@ class TidepoolPlanOperator(TidepoolOperator):
 
     :param data_set_type: ``normal`` or ``continuous``: the type of data set whose batches it plans.
     :param batches_alone: up to this many batches, each has a mapped task of its own.
-    :param batches_a_pack: how many batches share a mapped task if there are more.
+    :param batches_a_pack: how many batches share a mapped task, at most, if there are more; fewer do where
+        that lets as many tasks work as the DAG may run at once.
 
     .. seealso:: ``docs/airflow.md``, "Which days a run takes".
     """
@@ -90,7 +91,12 @@ class TidepoolPlanOperator(TidepoolOperator):
             )
             if options.batches:
                 run.reopen(plan.batches, started_by(context))
-            packs = packs_of(plan.rows, alone=self.batches_alone, size=self.batches_a_pack)
+            packs = packs_of(
+                plan.rows,
+                alone=self.batches_alone,
+                size=self.batches_a_pack,
+                at_once=self.dag.max_active_tasks,
+            )
             if self.data_set_type == "normal":
                 run.plan_turns(_map_indexes(packs))
         summary = {**plan.summary(), "packs": len(packs)}
