@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
+from functools import partial
 from typing import Any
 
 from sqlalchemy import event
@@ -74,6 +75,16 @@ def test_changed_days_are_noted_once(ledger: Ledger) -> None:
         == [None] * RUNS
     )
     assert ledger.batch_days.of_batch(batch) == days
+
+
+def test_reasons_are_noted_once(ledger: Ledger) -> None:
+    batch = ledger.batches.register(found()).id
+    for records in (7, 8):
+        reasons = {"cbg": {"value-out-of-range": records}}
+        noting = partial(ledger.quarantine_reasons.replace_for_batch, batch, reasons)
+
+        assert meeting(ledger, "SELECT quarantine_reasons", noting) == [None] * RUNS
+        assert ledger.quarantine_reasons.of_batch(batch) == reasons
 
 
 def test_a_digest_is_noted_once(ledger: Ledger) -> None:

@@ -197,6 +197,8 @@ class QuarantineReasons:
             for code, records in codes.items()
         ]
         with self._database.writing() as connection:
+            # Another run may be recording the same: this lock makes them take turns.
+            connection.execute(_LOCK_BATCH, {"number": batch})
             connection.execute(delete(quarantine_reasons).where(quarantine_reasons.c.batch == batch))
             if rows:
                 connection.execute(insert(quarantine_reasons), rows)
