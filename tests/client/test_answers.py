@@ -5,13 +5,13 @@ import json
 import pickle
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import SHARED
 from tidepool_ingest.client.errors import (
     Problem,
     TidepoolAuthenticationError,
@@ -36,7 +36,7 @@ from tidepool_ingest.client.responses import (
 
 from .wire import CANARY
 
-EXCHANGES = Path(__file__).parents[3] / "shared" / "conformance" / "http-exchanges.ndjson.gz"
+EXCHANGES = SHARED / "conformance" / "http-exchanges.ndjson.gz"
 
 READ = Request("read data back", Purpose.READ, "GET", "https://api.tidepool.org/x")
 WRITE = Request("upload data", Purpose.WRITE, "POST", "https://api.tidepool.org/x", numbered=True)

@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
+from tests import SHARED
 from tests.factories import DAY, DEVICE, cbg, readings
 from tests.servers import postgresql_database
 from tests.world import World
@@ -26,7 +27,7 @@ from tidepool_ingest.stage import stage
 from tidepool_ingest.staging import batches, manifest
 from tidepool_ingest.window import Window
 
-SHARED = Path(__file__).parents[3] / "shared" / "reports"
+REPORTS = SHARED / "reports"
 
 PLACES: dict[str, tuple[int | str, ...]] = {
     "device id": ("dataSet", "deviceId"),
@@ -151,7 +152,7 @@ def test_what_the_manifest_lets_pass_is_stopped_before_it_is_written_with_others
 
 @pytest.mark.parametrize("name", ["nul-padded-device-id.ndjson", None])
 def test_a_padded_device_id_is_uploaded_and_warned_of(world: World, name: str | None, tmp_path: Path) -> None:
-    source = SHARED / str(name)
+    source = REPORTS / str(name)
     if name is None:
         source = tmp_path / "padded.ndjson"
         lines = [json.dumps(cbg(number, deviceId="m-1\0\0")) for number in range(4)]

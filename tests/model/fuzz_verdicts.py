@@ -21,7 +21,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from tests import PROJECT
+from tests import SHARED
 from tidepool_ingest.model import Problem, content_of, stored_form, validate_lines
 from tidepool_ingest.model.datum import DATUM_MODELS
 from tidepool_ingest.model.decode import NESTING_MAX
@@ -30,7 +30,7 @@ from tidepool_ingest.model.problems import STAGED_NOT_JSON, STAGED_NUL_IN_NAME, 
 from tidepool_ingest.model.specification import Kind, fields_of, literal_fields
 from tidepool_ingest.model.verdict import validate_line
 
-RECORDED: Final = PROJECT / ".." / "shared" / "conformance" / "datum-verdicts.ndjson.gz"
+RECORDED: Final = SHARED / "conformance" / "datum-verdicts.ndjson.gz"
 BLOCK: Final = 500
 
 Verdict: TypeAlias = tuple[tuple[str, str], ...]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from tests import SHARED
 from tidepool_ingest.model.conformance import conformance_in, main
 
-SHARED = Path(__file__).parents[2] / ".." / "shared"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the folder `shared` beside the checkout")
 
 

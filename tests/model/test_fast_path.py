@@ -7,7 +7,6 @@ import gzip
 import json
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests import SHARED
 from tests.model.examples import BOLUS, EXAMPLES, SCHEDULED, TIME, example, passes
 from tidepool_ingest.model import fast_path, validate_datum, validate_lines
 from tidepool_ingest.model.fast_path import SHORT_LINE_BYTES, outline_of
@@ -22,8 +22,6 @@ from tidepool_ingest.model.fields import JSON_SIZE_MAX
 from tidepool_ingest.model.gojson import go_json_size
 from tidepool_ingest.model.verdict import object_in, validate_block, validate_line
 from tidepool_ingest.prepare.digests import content_digest
-
-SHARED = Path(__file__).parents[2] / ".." / "shared"
 
 FAST_EXAMPLES = [
     ("cbg", {}),

@@ -7,13 +7,13 @@ import json
 import random
 import time
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import SHARED
 from tests.model.examples import EXAMPLES, example
 from tidepool_ingest.model import (
     masked_pointer,
@@ -25,7 +25,6 @@ from tidepool_ingest.model import (
 from tidepool_ingest.model.decode import VALUES_MAX
 from tidepool_ingest.model.problems import STAGED_NOT_JSON, STAGED_TOO_MANY_VALUES
 
-SHARED = Path(__file__).parents[2] / ".." / "shared"
 FIELDS = sorted({name for record in EXAMPLES.values() for name in record})
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.just(10**300)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=20)

@@ -3,13 +3,13 @@ from __future__ import annotations
 import gzip
 import json
 import statistics
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import SHARED
 from tidepool_ingest.staging.edits import Edits
 from tidepool_ingest.staging.manifest import RecordEdits
 
@@ -194,7 +194,7 @@ def test_edits_mean_what_they_say(record: dict[str, Any], drop: set[str], put: d
     assert bool(changed) or edited == line
 
 
-EXPORT = Path(__file__).parents[2] / ".." / "shared" / "real" / "export-2014.ndjson.gz"
+EXPORT = SHARED / "real" / "export-2014.ndjson.gz"
 
 
 @pytest.mark.skipif(not EXPORT.exists(), reason="the shared folder is not there")

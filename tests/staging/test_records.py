@@ -14,6 +14,7 @@ import pytest
 import zstandard
 from upath import UPath
 
+from tests import SHARED
 from tidepool_ingest.formats import SourceReader
 from tidepool_ingest.formats.reader import TOO_LARGE, Block
 from tidepool_ingest.staging.errors import BatchError
@@ -204,7 +205,7 @@ def test_a_line_of_100_mb_is_refused_in_bounded_memory(tmp_path: Path, kind: str
     assert int(grown) <= 64, f"{grown} MB more for a line of 100 MB"
 
 
-BENCH = Path(__file__).parents[2] / ".." / "shared" / "bench" / "uploader-like-200k.ndjson.gz"
+BENCH = SHARED / "bench" / "uploader-like-200k.ndjson.gz"
 
 
 @pytest.mark.skipif(not BENCH.exists(), reason="the shared folder is not there")
