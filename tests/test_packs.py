@@ -46,6 +46,16 @@ def test_packs_are_few_but_leave_no_task_idle_that_may_run(batches: int, packs: 
     assert [len(pack) for pack in packs_of(rows, at_once=8)] == packs
 
 
+@pytest.mark.parametrize("of_a_device", [3, 7, 8])
+def test_devices_with_several_batches_make_no_further_pack(of_a_device: int) -> None:
+    """It would be started when the others end, and keep the run waiting."""
+    rows = [row(number, device=f"device-{number // of_a_device}") for number in range(1_000)]
+    packs = packs_of(rows, at_once=8)
+
+    assert len(packs) == 8
+    assert max(map(len, packs)) < 125 + of_a_device
+
+
 def test_a_pack_is_no_larger_than_somebody_wants() -> None:
     rows = [row(number, device=f"device-{number}") for number in range(300)]
 
@@ -76,7 +86,7 @@ def test_each_batch_is_in_one_pack_and_there_are_never_too_many(
     packs = packs_of(rows, alone=alone, size=size)
 
     assert sorted(number for pack in packs for number in pack) == [one.id for one in rows]
-    assert len(packs) <= max(alone, MAX_PACKS + 1)
+    assert len(packs) <= max(alone, min(-(-len(rows) // size), MAX_PACKS))
     homes: dict[int, set[int]] = {}
     for place, pack in enumerate(packs):
         for number in pack:

@@ -59,7 +59,7 @@ BATCHES_ALONE = 100
 """Batches up to which each has a task of its own, with its own label, log and retries."""
 
 BATCHES_A_PACK = 250
-"""Batches per pack, at most, unless one device has more of them."""
+"""Batches per pack, at most; a few more where those of a device would be parted."""
 
 CONFIRMING = ("force", "allow_doubling", "allow_truncate", "allow_older")
 """Parameters that confirm that repeating, doubling, deleting or an older value is intended."""

@@ -56,25 +56,30 @@ def packs_of(
     """Divide batches among tasks: few, since each has its price, but enough to let all work that may.
 
     The batches of one device stay in one pack: it processes them in their order, so that no newer one is
-    closed before an older one.
+    closed before an older one. They are where the middle one of them would be, so that there are no more
+    packs than if each were of a device of its own.
 
     :param batches: in the order in which they should be uploaded.
     :param alone: up to this number, each batch is a pack of its own.
-    :param size: batches per pack, at most; more where one device has more, or where there would be too many
-        packs.
+    :param size: batches per pack, at most; more where the batches of a device would be parted, or where there
+        would be too many packs.
     :param at_once: how many tasks may work at the same time.
     :return: the ledger's numbers of each pack's batches.
     """
     if len(batches) <= alone:
         return [[batch.id] for batch in batches]
     size = min(size, max(SMALLEST_PACK, -(-len(batches) // at_once)))
-    # Two packs that follow each other hold more than `size` together, or they would be one.
-    size = max(size, -(-2 * len(batches) // MAX_PACKS))
-    packs: list[list[int]] = [[]]
+    size = max(size, -(-len(batches) // MAX_PACKS))
+    packs: list[list[int]] = []
+    place, before = -1, 0
     for group in by_device(batches):
-        if packs[-1] and len(packs[-1]) + len(group) > size:
+        # If a pack ended before a device that exceeds it, a small one would remain, to be started last.
+        middle = (before + len(group) // 2) // size
+        if middle != place:
             packs.append([])
+            place = middle
         packs[-1] += [batch.id for batch in group]
+        before += len(group)
     return packs
 
 
