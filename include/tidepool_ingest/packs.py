@@ -68,7 +68,7 @@ def packs_of(
     """
     if len(batches) <= alone:
         return [[batch.id] for batch in batches]
-    size = min(size, max(SMALLEST_PACK, -(-len(batches) // at_once)))
+    size = min(size, max(SMALLEST_PACK, -(-len(batches) // max(1, at_once))))
     size = max(size, -(-len(batches) // MAX_PACKS))
     packs: list[list[int]] = []
     place, before = -1, 0

@@ -200,7 +200,7 @@ class Settings(BaseModel):
         default=BATCHES_A_PACK,
         ge=1,
         le=20_000,
-        description="At most this many batches share a task where there are more.",
+        description="Where there are more, up to about this many share a task.",
     )
     owner: Annotated[str, Field(max_length=200), AfterValidator(_printable)] = Field(
         default="airflow", title="a name", description="Owner of the DAGs, as Airflow shows and filters it."
