@@ -162,6 +162,23 @@ def test_a_cause_that_is_nobodys_own_ends_the_pack() -> None:
     assert pack.outcome.done == [1, 2]
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_cause_of_one_connection_holds_up_no_batch_of_another(at_once: int) -> None:
+    rows = [row(n, connection="wrong" if n % 3 else None) for n in range(1, 60)]
+    tried: list[int] = []
+
+    def work(batch: BatchRow, share: int) -> None:
+        if batch.connection is not None:
+            tried.append(batch.id)
+            raise TidepoolConfigurationError("speak to Tidepool", reason="no", remedy="Correct it.")
+
+    pack = PackWork(rows, at_once=at_once)
+    with pytest.raises(TidepoolConfigurationError):
+        pack.run(work)
+    assert sorted(pack.outcome.done) == [one.id for one in rows if one.connection is None]
+    assert FAILURES_IN_A_ROW <= len(tried) < FAILURES_IN_A_ROW + at_once
+
+
 def test_causes_of_their_own_never_end_the_pack() -> None:
     errors: dict[int, Exception] = {n: OfItsOwnError() for n in range(1, 15)}
 

@@ -29,7 +29,8 @@ SMALLEST_PACK = 50
 """Batches that are worth a task: fewer share one only where there are no more, or where nobody wants more."""
 
 FAILURES_IN_A_ROW = 5
-"""This many batches failing with the same cause, one after the other, show that the cause is not theirs."""
+"""This many batches of one connection failing with the same cause, one after the other, show that it is not
+theirs."""
 
 SETTINGS = (LedgerConfigurationError, TidepoolAuthenticationError, TidepoolConfigurationError)
 """Errors about the deployment, as are those that may pass by themselves; all others are a batch's own."""
@@ -121,7 +122,8 @@ class PackWork:
     One that has to wait for another task is neither done nor set aside.
 
     The batches that wait for one are the later ones of its device, if another try may help: they must not
-    overtake it. Where batch after batch fails of a cause that is not its own, the pack fails with it.
+    overtake it. Where batch after batch fails of a cause that is not its own, no further one of the same
+    connection is tried, and the pack fails with that cause at its end.
 
     :param batches: the pack.
     :param at_once: how many requests, or whatever else the batches share, may be in progress at once.
@@ -136,9 +138,8 @@ class PackWork:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._halted = threading.Event()
-        self._in_a_row = 0
-        self._last_code = ""
-        self._common_cause: IngestError | None = None
+        self._in_a_row: dict[str | None, tuple[str, int]] = {}
+        self._common_causes: dict[str | None, IngestError] = {}
         self.outcome = PackOutcome()
 
     def run(self, work: Callable[[BatchRow, int], None]) -> PackOutcome:
@@ -158,8 +159,8 @@ class PackWork:
             self._run_workers(waiting, work)
         if self._stopping.is_set():
             raise PackStoppedError
-        if self._common_cause is not None:
-            raise self._common_cause
+        if self._common_causes:
+            raise next(iter(self._common_causes.values()))
         return self.outcome
 
     def stop(self) -> None:
@@ -192,7 +193,7 @@ class PackWork:
 
     def _process(self, device: Sequence[BatchRow], work: Callable[[BatchRow, int], None]) -> None:
         for index, batch in enumerate(device):
-            if self._halted.is_set():
+            if self._halted.is_set() or batch.connection in self._common_causes:
                 return
             try:
                 work(batch, self._share)
@@ -210,7 +211,7 @@ class PackWork:
                     return
             else:
                 with self._lock:
-                    self._in_a_row = 0
+                    self._in_a_row.pop(batch.connection, None)
                     self.outcome.done.append(batch.id)
 
     def _record_wait(self, batch: BatchRow, error: IngestError) -> None:
@@ -224,8 +225,8 @@ class PackWork:
             self.outcome.failed[error.code] += 1
             if error.disposition is not Disposition.RETRIABLE and not isinstance(error, SETTINGS):
                 return
-            self._in_a_row = self._in_a_row + 1 if error.code == self._last_code else 1
-            self._last_code = error.code
-            if self._in_a_row >= FAILURES_IN_A_ROW:
-                self._common_cause = error
-                self._halted.set()
+            code, before = self._in_a_row.get(batch.connection, (error.code, 0))
+            in_a_row = before + 1 if code == error.code else 1
+            self._in_a_row[batch.connection] = error.code, in_a_row
+            if in_a_row >= FAILURES_IN_A_ROW:
+                self._common_causes.setdefault(batch.connection, error)
