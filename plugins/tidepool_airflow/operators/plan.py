@@ -160,6 +160,8 @@ class TidepoolLeftOperator(TidepoolOperator):
             for batch in pack
             if int(batch) not in settled
         ]
+        if remaining and not self.options(context).force:
+            remaining = self._not_verified(remaining)
         own = remaining[:MAX_PACKS]
         if own:
             self.log.info("%s now in a task of its own each.", counted(len(own), "batch"))
@@ -171,6 +173,15 @@ class TidepoolLeftOperator(TidepoolOperator):
         if remaining[MAX_PACKS:]:
             self.log.info("%s for the next run.", counted(len(remaining[MAX_PACKS:]), "further batch"))
         return pad_plan([[batch] for batch in own], context)
+
+    def _not_verified(self, batches: Sequence[int]) -> list[int]:
+        """Return those that are not verified: a task that was killed has not told which ones it had done."""
+        from tidepool_ingest.ledger import BatchState
+
+        with self.ledger() as ledger:
+            rows = ledger.batches.get_all(batches)
+        verified = {row.id for row in rows if row.state is BatchState.VERIFIED}
+        return [batch for batch in batches if batch not in verified]
 
     def _move_turns(self, context: Context, batches: Sequence[int]) -> None:
         """Let newer batches of a device wait for the tasks that are to come."""

@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from upath import UPath
 
 from tests.airflow.world import CONTINUOUS_DAG_ID, AirflowWorld, Run
 from tests.factories import TODAY, meter_readings
-from tidepool_airflow.operators import TidepoolPrepareOperator
+from tidepool_airflow.operators import TidepoolPrepareOperator, TidepoolUploadOperator
 from tidepool_simulator import Fault
 from tidepool_simulator.sample import SAMPLE_USERS
 
@@ -111,6 +111,37 @@ def test_a_tidepool_that_is_away_fails_packs_and_not_a_task_for_each_batch(
     world.simulator.faults.clear()
 
     assert world.run_dag().state == "success"
+    assert {upload.state for upload in world.uploads()} == {"verified"}
+
+
+def test_what_a_killed_task_had_verified_gets_no_task_of_its_own(
+    world: AirflowWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet(world, 6)
+    work_through = TidepoolUploadOperator.for_each_batch
+
+    def die_at_the_third(
+        operator: TidepoolUploadOperator,
+        context: Any,
+        ledger: Any,
+        rows: Any,
+        work: Any,
+        *,
+        key: str,
+        **more: Any,
+    ) -> None:
+        if len(rows) == 1 or context["ti"].map_index:
+            work_through(operator, context, ledger, rows, work, key=key, **more)
+            return
+        work_through(operator, context, ledger, rows[:2], work, key="told to nobody", **more)
+        raise AirflowFailException("killed")
+
+    monkeypatch.setattr(TidepoolUploadOperator, "for_each_batch", die_at_the_third)
+    run = world.run_dag()
+
+    assert states(run, "batch.upload") == ["failed", "success"]
+    assert len(run.xcoms["remaining", -1, "return_value"]) == 1
+    assert states(run, "one_by_one.upload") == ["success"]
     assert {upload.state for upload in world.uploads()} == {"verified"}
 
 
