@@ -24,13 +24,26 @@ def spoilt(stack: Stack) -> Upload | None:
     return next((upload for upload in stack.uploads() if upload.folder.endswith(DEVICE)), None)
 
 
+def has_left_the_executor(stack: Stack, run_id: str) -> bool:
+    """Return whether Airflow's executor has reported the end of the process that asked.
+
+    That may take seconds. A task that has been answered and queued by then counts as killed ("state
+    mismatch"), and fails where it has no retry, as here.
+    """
+    log = (stack.airflow.logs / "scheduler.log").read_text(errors="replace")
+    return any(
+        "Received executor event" in line and run_id in line and "'batch.prepare'" in line
+        for line in log.splitlines()
+    )
+
+
 def waits(stack: Stack, before: set[str]) -> str:
     """Return the run triggered since that waits for a person, once it does."""
     give_up = time.monotonic() + FIRST_RUN_SECONDS
     while True:
         for run_id in run_ids(stack) - before:
             path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances?state=awaiting_input"
-            if stack.api(path)["task_instances"]:
+            if stack.api(path)["task_instances"] and has_left_the_executor(stack, run_id):
                 return run_id
         stack.airflow.check()
         assert time.monotonic() < give_up, runs(stack)
